@@ -1,0 +1,66 @@
+# Every command sets itself up: the first one on a fresh machine creates .venv from requirements.lock.
+#
+#   make demo       the main job: reproduce IWAE's laptop preset on MNIST, judge its claims, write the report
+#   make test       all tests
+#   make lint       formatting, style, static types, import rules, generated tables
+#   make notebooks  re-execute the published notebooks and compare
+#   make bench      speed, side by side with the peers
+#   make setup      the environment alone
+#   make lock       write requirements.lock anew from pyproject.toml
+#   make clean      remove the environment and everything made here
+
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+PAPER ?= iwae
+
+.PHONY: help setup demo test lint format notebooks bench lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: .venv/.done
+
+.venv/.done: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, but '$(PYTHON)' is `$(PYTHON) -V 2>&1`. Try: make PYTHON=python3.12"; exit 2; }
+	@echo "Setting up .venv (about 2 GB, a few minutes the first time) ..."
+	@$(PYTHON) -m venv .venv || { echo "The venv module is missing. On Debian or Ubuntu: apt install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar=on -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	@$(BIN)/referee demo $(PAPER)
+
+test: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/black --check --quiet . || { $(BIN)/black --check .; exit 1; }
+	@$(BIN)/mypy
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
+	@$(BIN)/referee tables --check
+
+format: setup
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/black --quiet .
+
+notebooks: setup
+	@$(BIN)/python -m pytest -p no:xdist -p no:cacheprovider -o addopts= -o filterwarnings= --nbval --nbval-current-env \
+	  --nbval-cell-timeout 300 projects/*/*.ipynb
+
+bench: setup
+	@$(BIN)/python -m benchmarks
+
+lock:
+	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install --quiet --upgrade pip
+	@.venv-lock/bin/python -m pip install --quiet -e '.[dev,site]'
+	@{ sed -n '/^#/p' requirements.lock; .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude-editable \
+	  | sed -E 's/^torch @.*/torch==2.13.0/; s/\+cpu$$//'; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock && rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .venv-lock runs *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""What every project may use, and no paper claims as its own idea."""

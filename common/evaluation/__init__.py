@@ -1,0 +1,1 @@
+"""How models are measured: each metric against the reference it is proved by."""

@@ -1,0 +1,209 @@
+"""One run of a paper, from a configuration to a record.
+
+A paper's file `projects/<paper>/<paper>.py` is a plain module. What it offers to be run is written down in `Paper`
+below; nothing has to be inherited or registered. `execute` carries one run through its stages, each of which is
+skipped when it is already done: train (resumed where it was interrupted), evaluate, illustrate, record.
+"""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from common import records
+from common.data import Data
+from common.errors import CheckpointError, ConfigError, nearest
+from common.probes import ProbeResult
+from common.records import Record, Score
+from common.training import distributed
+
+
+@dataclass
+class Run:
+    """Where one run keeps its files, and what it has to tell its record."""
+
+    directory: Path
+    device: torch.device
+    config: dict[str, Any]  # what a checkpoint must agree with: the configuration and the code's digest
+    seed: int
+    progress: bool = True  # show progress bars
+    steps: int = 0  # updates done; set by `fit`
+    data: dict[str, str] = field(default_factory=dict)  # data set -> sha256 of its content
+    examples: dict[str, Tensor] = field(default_factory=dict)  # score name -> per-example values (n,)
+    timings_s: dict[str, float] = field(default_factory=dict)  # stage -> seconds, over all sessions
+
+    def uses(self, data: Data) -> Data:
+        """Note the data set in the record, and hand it through."""
+        self.data[data.name] = data.sha256
+        return data
+
+
+class Paper(Protocol):
+    """What `projects/<paper>/<paper>.py` offers; a module satisfies it by having these names."""
+
+    __file__: str
+    Config: type  # frozen dataclass of plain values; has a field `seed`
+    PRESETS: Mapping[str, Mapping[str, Any]]  # preset -> run -> Config
+    PROBES: Mapping[str, Callable[[], ProbeResult]]  # probe -> the probe on a tiny instance
+
+    def build(self, config: Any) -> nn.Module:
+        """The untrained model."""
+
+    def train(self, config: Any, run: Run) -> nn.Module:
+        """Train to the end, from wherever an earlier session stopped."""
+
+    def evaluate(self, config: Any, model: nn.Module, run: Run) -> list[Score]:
+        """Measure the trained model."""
+
+    def illustrate(self, config: Any, model: nn.Module, run: Run) -> None:
+        """Write `samples.png` into the run's folder."""
+
+
+def pick_runs(paper: Paper, preset: str, only: list[str] | None = None) -> dict[str, Any]:
+    """The runs of a preset, run name -> configuration; all of them, or those in `only`.
+
+    Raises:
+        ConfigError: there is no such preset or run; the message names the nearest.
+    """
+    if preset not in paper.PRESETS:
+        hint = nearest(preset, paper.PRESETS)
+        raise ConfigError(f"unknown preset '{preset}'.{hint} Presets: {', '.join(paper.PRESETS)}.")
+    runs = dict(paper.PRESETS[preset])
+    for name in only or []:
+        if name not in runs:
+            hint = nearest(name, runs)
+            raise ConfigError(f"preset '{preset}' has no run '{name}'.{hint} Runs: {', '.join(runs)}.")
+    return {name: config for name, config in runs.items() if not only or name in only}
+
+
+def execute(
+    paper: Paper,
+    project: str,
+    preset: str,
+    name: str,
+    config: Any,
+    directory: Path,
+    device: torch.device,
+    *,
+    fresh: bool = False,
+    progress: bool = True,
+) -> tuple[Record, bool]:
+    """Carry one run to its record; what an earlier call has done is used and not done again.
+
+    Args:
+        directory: the run's own folder, `runs/<paper>/<preset>/<run>`.
+        fresh: start over, whatever is there.
+
+    Returns:
+        The record, and whether it was there already.
+
+    Raises:
+        CheckpointError: the folder holds an unfinished run of another configuration or of other code.
+        UserError: whatever stopped the run; its folder then holds all it takes to continue.
+    """
+    code_digest = records.code_digest(Path(paper.__file__))
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    main = distributed.is_main()
+    if fresh and main:
+        shutil.rmtree(directory, ignore_errors=True)
+    if finished := _finished(directory, plain, code_digest):
+        return finished, True
+    if main:
+        _settle(directory, plain, code_digest)
+    distributed.barrier()
+
+    torch.manual_seed(config.seed)
+    identity = {**plain, "code_digest": code_digest}
+    run = Run(directory, device, config=identity, seed=config.seed, progress=progress and main)
+    model = paper.train(config, run)
+    if main:  # the other processes have nothing left to add
+        start = time.perf_counter()
+        model.eval()
+        scores = paper.evaluate(config, model, run)
+        run.timings_s["evaluate"] = time.perf_counter() - start
+        paper.illustrate(config, model, run)
+        _save_weights(model, directory / "weights.safetensors")
+        examples = {k: v.double().cpu().numpy() for k, v in run.examples.items()}
+        records.write_examples(directory, examples)
+        record = Record(
+            project=project,
+            preset=preset,
+            run=name,
+            config=plain,
+            scores=scores,
+            seed=config.seed,
+            steps=run.steps,
+            code_digest=code_digest,
+            git_sha=records.git_sha(Path(paper.__file__).parent),
+            data_sha256=dict(run.data),
+            environment=records.environment(),
+            hardware=records.hardware() | _torch_hardware(device),
+            wall_s=round(sum(run.timings_s.values()), 1),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            parameters=sum(p.numel() for p in model.parameters()),
+            timings_s={stage: round(seconds, 1) for stage, seconds in run.timings_s.items()},
+        )
+        record.save(directory)  # last: a folder with a record is a finished run
+        (directory / "checkpoint.pt").unlink(missing_ok=True)
+    distributed.barrier()
+    return Record.load(directory), False
+
+
+def load_weights(model: nn.Module, path: Path) -> nn.Module:
+    """Fill a model with published weights; safetensors only, nothing is unpickled.
+
+    Raises:
+        CheckpointError: the file is missing, is not safetensors, or belongs to another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there are no weights here; run the preset first.") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({error}); it was not opened.") from None
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: weights of another model. {error}") from None
+    return model.eval()
+
+
+def _finished(directory: Path, config: dict[str, Any], code_digest: str) -> Record | None:
+    """The record of the same configuration and code, if the run is done."""
+    if not (directory / "record.json").exists():
+        return None
+    record = Record.load(directory)
+    return record if record.config == config and record.code_digest == code_digest else None
+
+
+def _settle(directory: Path, config: dict[str, Any], code_digest: str) -> None:
+    """Make the folder ready: put an outdated finished run aside, write down what this one is."""
+    if (directory / "record.json").exists():
+        aside = directory.with_name(f".{directory.name}.outdated")
+        shutil.rmtree(aside, ignore_errors=True)
+        directory.rename(aside)
+    directory.mkdir(parents=True, exist_ok=True)
+    records.write_text(directory / "config.json", json.dumps(config, indent=1) + "\n")
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    """Publish the parameters and buffers, atomically."""
+    part = path.with_suffix(".part")
+    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, part)
+    part.replace(path)
+
+
+def _torch_hardware(device: torch.device) -> dict[str, str | int]:
+    """What of the hardware torch used: results are the same to the bit only at the same number of threads."""
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return {"threads": torch.get_num_threads(), **gpu}

@@ -1,0 +1,93 @@
+"""Pictures of results: image grids and learning curves in one plain style. Nothing here changes a number."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+# Okabe & Ito's palette: told apart with any colour vision, in print, on light and dark ground.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5C5C5C", "#B8860B")
+
+
+def style() -> None:
+    """Matplotlib settings of every figure; call once at the top of a notebook."""
+    import matplotlib as mpl
+
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (7.0, 4.0),
+            "figure.dpi": 110,
+            "savefig.dpi": 150,
+            "savefig.bbox": "tight",
+            "font.size": 10,
+            "axes.prop_cycle": mpl.cycler(color=COLOURS),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#e4e4e4",
+            "grid.linewidth": 0.7,
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+        }
+    )
+
+
+def tile(images: Tensor | np.ndarray, columns: int | None = None, gap: int = 2, ground: float = 1.0) -> np.ndarray:
+    """Arrange images in rows.
+
+    Args:
+        images: (N, H, W) or (N, C, H, W), values in [0, 1] or uint8 in [0, 255]; C is 1 or 3.
+        columns: images in a row; a near-square arrangement by default.
+        gap: pixels between images.
+        ground: grey level of the gaps, in [0, 1].
+
+    Returns:
+        (rows * (H + gap) - gap, columns * (W + gap) - gap[, 3]) float in [0, 1].
+    """
+    x = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    if x.ndim not in (3, 4) or len(x) == 0:
+        raise ValueError(f"expected images of shape (N, H, W) or (N, C, H, W), N >= 1, got {x.shape}")
+    x = x.astype(np.float64) / 255 if x.dtype == np.uint8 else np.clip(x.astype(np.float64), 0, 1)
+    x = x[:, None] if x.ndim == 3 else x
+    n, channels, height, width = x.shape
+    columns = columns or int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), ground)
+    for i, image in enumerate(x):
+        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return canvas[..., 0] if channels == 1 else canvas
+
+
+def image_grid(images: Tensor | np.ndarray, path: Path, columns: int | None = None, enlarge: int = 2) -> None:
+    """Write `tile(images)` as a PNG, each pixel enlarged to a square so that small images stay sharp."""
+    from matplotlib import image
+
+    picture = tile(images, columns).repeat(enlarge, 0).repeat(enlarge, 1)
+    part = path.with_name(path.name + ".part")
+    image.imsave(part, picture, cmap="gray", vmin=0, vmax=1, format="png")
+    part.replace(path)
+
+
+def learning_curves(
+    axes: Any, curves: Mapping[str, Sequence[Mapping[str, float]]], metric: str, *, unit: str, skip: int = 0
+) -> None:
+    """Draw one metric of several runs against the number of updates, each line labelled at its end.
+
+    Args:
+        axes: Matplotlib axes.
+        curves: run -> the rows of its `metrics.jsonl` (`common.records.read_metrics`).
+        metric: the key to draw.
+        unit: for the axis label.
+        skip: leave out so many first rows, where the curve falls too steeply to see the rest.
+    """
+    for (name, rows), colour in zip(curves.items(), COLOURS * (1 + len(curves) // len(COLOURS)), strict=False):
+        points = [(row["step"], row[metric]) for row in rows if metric in row][skip:]
+        if not points:
+            continue
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=colour, label=name, linewidth=1.5)
+    axes.set(xlabel="updates", ylabel=f"{metric} ({unit})")
+    axes.legend()

@@ -1,0 +1,125 @@
+"""Many processes, one training run: what `torchrun` needs and nothing more.
+
+Every function also works in a single process, where it does nothing, so that a project's file is the same for one CPU,
+one GPU or many. Gradients are averaged explicitly (`common.training.step`) instead of by a wrapper around the
+module: any method of a module may be the loss, and any number of optimisers may share a model.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from common.errors import DeviceError
+
+T = TypeVar("T")
+
+
+def start(device: torch.device) -> torch.device:
+    """Join the processes that `torchrun` started; return the device of this one.
+
+    Outside `torchrun` nothing happens and `device` comes back. Tensors on the CPU travel by gloo and tensors on a GPU
+    by NCCL, so that small decisions are shared without waiting for a GPU.
+
+    Raises `DeviceError` when there are more processes on this machine than GPUs.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        return device
+    backend = "gloo"
+    if device.type == "cuda":
+        local, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local >= found:
+            raise DeviceError(
+                f"Process {local} on this machine has no GPU of its own: there are {found}. "
+                f"Start torchrun with --nproc-per-node {max(found, 1)}."
+            )
+        device, backend = torch.device("cuda", local), "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend)
+    atexit.register(_stop)
+    return device
+
+
+def _stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Whether this is the one process that writes files and shows progress."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if world_size() > 1:
+        all_sum(torch.zeros(1))  # a sum over CPU tensors: dist.barrier() would occupy a GPU
+
+
+def all_sum(tensor: Tensor) -> Tensor:
+    """Sum over the processes, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def agree(decision: int) -> int:
+    """The largest of all processes' decisions: the same number everywhere, so that all act at the same step."""
+    if world_size() == 1:
+        return decision
+    shared = torch.tensor(decision)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return int(shared)
+
+
+def gather(value: T) -> list[T]:
+    """Every process's value, by rank. Values may differ in size; keep them small."""
+    if world_size() == 1:
+        return [value]
+    values: list[T | None] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def average(tensors: Sequence[Tensor], share: float) -> None:
+    """Replace each tensor, in place, by the sum over processes of `share` times its value there.
+
+    Shares must sum to one over the processes. Tensors of one type and device travel in one message.
+    """
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for group in groups.values():
+        message = torch.cat([tensor.reshape(-1) for tensor in group]).mul_(share)
+        dist.all_reduce(message)
+        pieces = message.split([tensor.numel() for tensor in group])  # type: ignore[no-untyped-call]
+        for tensor, piece in zip(group, pieces, strict=True):
+            tensor.copy_(piece.view(tensor.shape))
+
+
+@torch.no_grad()
+def broadcast(modules: Iterable[nn.Module]) -> None:
+    """Give every process the parameters and buffers of process 0."""
+    if world_size() == 1:
+        return
+    for module in modules:
+        for tensor in [*module.parameters(), *module.buffers()]:
+            contiguous = tensor.detach().contiguous()
+            dist.broadcast(contiguous, src=0)
+            tensor.copy_(contiguous)

@@ -1,0 +1,1 @@
+"""One room a paper: the only place that knows that paper's idea."""

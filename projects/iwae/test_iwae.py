@@ -1,0 +1,173 @@
+"""The mathematics of importance weighted autoencoders, on models small enough to know the answer."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Independent, Normal
+
+from common.errors import ConfigError
+from common.evaluation.likelihood import importance_log_likelihood
+from projects.iwae import iwae
+from projects.iwae.iwae import IWAE, PRESETS, Config, active_units, learning_rate, objective, passes
+
+ONE = Config(k=4, stochastic=(2,), hidden=(5,))
+TWO = Config(k=4, stochastic=(3, 2), hidden=(5, 4))
+
+
+def model_of(config: Config, dims: int = 6) -> IWAE:
+    """A model in float64 with weights far from zero, so that its posterior is not its prior."""
+    torch.manual_seed(1)
+    model = IWAE(config, dims).double()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.4)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def bits(n: int, dims: int = 6, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 2, (n, dims), generator=torch.Generator().manual_seed(seed)).double()
+
+
+@pytest.mark.parametrize("config", [ONE, TWO], ids=["1 layer", "2 layers"])
+def test_log_weights_are_log_p_minus_log_q_written_out(config):
+    model, x, k = model_of(config), bits(3), 4
+    log_w = model.log_weights(x, k, torch.Generator().manual_seed(5))
+
+    expected = torch.zeros(k, len(x))
+    for b in range(len(x)):  # one example at a time, torch.distributions for every density
+        noise = torch.Generator().manual_seed(5)  # the same draws, layer by layer
+        eps = [torch.randn(k, len(x), units, generator=noise)[:, b] for units in config.stochastic]
+        for i in range(k):
+            below, log_q, hs = x[b], 0.0, []
+            for layer, e in zip(model.recognition, eps, strict=True):
+                mean, log_var = layer(below)
+                q = Independent(Normal(mean, (log_var / 2).exp()), 1)
+                below = mean + (log_var / 2).exp() * e[i]
+                log_q = log_q + q.log_prob(below)
+                hs.append(below)
+            log_p = Independent(Normal(torch.zeros(2), torch.ones(2)), 1).log_prob(hs[-1])
+            for layer, h, above in zip(model.generation, hs[:-1], hs[1:], strict=True):
+                mean, log_var = layer(above)
+                log_p = log_p + Independent(Normal(mean, (log_var / 2).exp()), 1).log_prob(h)
+            log_p = log_p + Independent(Bernoulli(logits=model.pixels(hs[0])), 1).log_prob(x[b])
+            expected[i, b] = log_p - log_q
+    torch.testing.assert_close(log_w, expected)
+
+
+def test_iwae_gradient_is_the_weighted_sum_of_equation_14():
+    model, x = model_of(ONE), bits(3)
+    parameters = list(model.parameters())
+    log_w = model.log_weights(x, 4, torch.Generator().manual_seed(0))
+    got = torch.autograd.grad(objective(log_w, "iwae").sum(), parameters, retain_graph=True)
+    normalised = (log_w - log_w.logsumexp(0)).exp().detach()  # w_i / sum_j w_j
+    expected = torch.autograd.grad((normalised * log_w).sum(), parameters)
+    for g, e in zip(got, expected, strict=True):
+        torch.testing.assert_close(g, e)
+
+
+def test_what_is_reported_is_the_bound_and_not_a_surrogate():
+    log_w = torch.tensor([[0.0, math.log(3.0)], [math.log(4.0), math.log(5.0)]])
+    torch.testing.assert_close(objective(log_w, "iwae"), torch.tensor([2.5, 4.0]).log())
+    torch.testing.assert_close(objective(log_w, "vae"), torch.tensor([4.0, 15.0]).log() / 2)
+
+
+def test_objectives_agree_at_k_1_and_the_iwae_bound_is_never_looser():
+    model, x = model_of(TWO), bits(50)
+    one = model.log_weights(x, 1, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(objective(one, "iwae"), objective(one, "vae"))
+    many = model.log_weights(x, 10, torch.Generator().manual_seed(0))
+    assert (objective(many, "iwae") >= objective(many, "vae")).all()
+
+
+@pytest.mark.parametrize("config", [ONE, dataclasses.replace(TWO, stochastic=(1, 1))], ids=["1 layer", "2 layers"])
+def test_the_bound_converges_to_log_p_by_quadrature(config):
+    model, x = model_of(config), bits(8)
+    log_p = iwae.log_prob_by_quadrature(model, x)
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([importance_log_likelihood(model.log_weights, x, k=4000, generator=generator) for _ in range(8)])
+    mean, stderr = draws.mean(0), draws.std(0) / math.sqrt(len(draws))
+    assert ((mean - log_p).abs() < 5 * stderr + 1e-3).all()
+
+
+@pytest.mark.parametrize("config", [ONE, dataclasses.replace(TWO, stochastic=(1, 1))], ids=["1 layer", "2 layers"])
+def test_probabilities_of_all_images_sum_to_one(config):
+    model = model_of(config)
+    every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6)
+    torch.testing.assert_close(iwae.log_prob_by_quadrature(model, every).exp().sum(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("config", [ONE, dataclasses.replace(TWO, stochastic=(1, 1))], ids=["1 layer", "2 layers"])
+def test_samples_follow_the_model(config):
+    model, n = model_of(config), 20_000
+    probabilities = model.sample(n, generator=torch.Generator().manual_seed(0))
+    every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6)
+    expected = (iwae.log_prob_by_quadrature(model, every).exp()[:, None] * every).sum(0)  # E[x], by enumeration
+    stderr = probabilities.std(0) / math.sqrt(n)
+    assert ((probabilities.mean(0) - expected).abs() < 5 * stderr).all()
+
+
+def test_the_bound_of_an_image_does_not_depend_on_its_neighbours():
+    model, x = model_of(TWO), bits(7)
+
+    def alone(image):
+        return importance_log_likelihood(model.log_weights, image, k=20_000, generator=torch.Generator().manual_seed(0))
+
+    together = alone(x)
+    one_by_one = torch.cat([alone(image[None]) for image in x])
+    torch.testing.assert_close(together, one_by_one, atol=0.05, rtol=0)
+
+
+def test_schedule_is_the_papers():
+    assert passes(Config()) == 3280
+    starts = [(3**i - 1) // 2 for i in range(8)]
+    for stage, first in enumerate(starts):
+        last = first + 3**stage - 1
+        assert learning_rate(first) == learning_rate(last) == pytest.approx(1e-3 * 10 ** (-stage / 7))
+    assert learning_rate(3279) == pytest.approx(1e-4)
+
+
+def test_architecture_is_the_papers():
+    def mlp(a, h, *outs):
+        return (a + 1) * h + (h + 1) * h + sum((h + 1) * o for o in outs)
+
+    def count(run):
+        return sum(p.numel() for p in iwae.build(PRESETS["paper"][run]).parameters())
+
+    assert count("iwae-1l-k50") == mlp(784, 200, 50, 50) + mlp(50, 200, 784)
+    recognition = mlp(784, 200, 100, 100) + mlp(100, 100, 50, 50)
+    assert count("iwae-2l-k50") == recognition + mlp(50, 100, 100, 100) + mlp(100, 200, 784)
+
+
+def test_active_units_counts_the_ones_that_vary():
+    model = model_of(dataclasses.replace(ONE, stochastic=(5,)))
+    with torch.no_grad():
+        model.recognition[0].mean.weight[1:3] = 0  # two units whose mean is the same for every x
+    assert active_units(model, bits(500)) == [3]
+
+
+def test_pixels_start_at_the_mean_image():
+    torch.set_default_dtype(torch.float32)
+    model, mean = IWAE(ONE, 4), torch.tensor([0.1, 0.5, 0.9, 0.0])
+    model.start_at(mean)
+    torch.testing.assert_close(model.pixels[-1].bias.sigmoid(), mean.clamp(0.001, 0.999))
+
+
+@pytest.mark.parametrize("wrong", [{"k": 0}, {"eval_k": 0}, {"stochastic": (50, 20)}, {"batch_size": 0}, {"stages": -1}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        Config(**wrong)
+
+
+def test_every_preset_can_be_built():
+    for runs in PRESETS.values():
+        for config in runs.values():
+            iwae.build(config)

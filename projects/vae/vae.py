@@ -1,0 +1,460 @@
+"""Auto-Encoding Variational Bayes. Kingma & Welling, ICLR 2014. https://arxiv.org/abs/1312.6114
+
+A latent variable z explains each datapoint x through a decoder p(x|z) whose posterior p(z|x) is out of reach. The
+paper trains an encoder q(z|x) together with the decoder by stochastic gradient ascent on one lower bound,
+
+    log p(x)  >=  L(theta, phi; x)  =  -KL(q(z|x) || p(z)) + E_q[ log p(x|z) ]                                  (3)
+
+made differentiable by writing z ~ q(z|x) as a function of the data and of noise, z = mu + sigma * eps (section 2.4).
+The wake-sleep algorithm, which the paper compares with, trains the same two networks on two different objectives.
+
+Read from top to bottom: configuration, model, estimators, the two algorithms, training, evaluation, figures, presets.
+
+Notation     here            shape        paper
+             x               (B, D)       x, a datapoint: D grey levels in [0, 1]
+             z, eps          (L, B, J)    z and the noise epsilon it is made from; J is N_z in figure 2
+             mean, log_var   (B, J)       mu and log sigma^2 of q(z|x), eq. (9)
+             encoder         phi          the recognition model q(z|x)
+             decoder         theta        the generative model p(x|z)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adagrad, Optimizer
+
+from common import plotting, probes
+from common.data import Batch, Batches, Data, Scale, Split, load
+from common.distributions import bernoulli_log_prob, normal_kl, normal_log_prob, standard_normal_log_prob
+from common.errors import ConfigError
+from common.evaluation.likelihood import log_mean_exp, mean_score
+from common.experiment import Run
+from common.records import Score
+from common.training import State, fit, place, sgd_step
+
+SHAPES = {"mnist": (28, 28), "frey_faces": (28, 20), "digits": (8, 8)}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. The defaults are the paper's for MNIST (section 5)."""
+
+    dataset: Literal["mnist", "frey_faces", "digits"] = "mnist"
+    algorithm: Literal["aevb", "wake_sleep"] = "aevb"
+    decoder: Literal["bernoulli", "gaussian"] = "bernoulli"  # p(x|z): appendix C.1 or C.2
+    latents: int = 20  # N_z
+    hidden: int = 500  # units of the one hidden layer of encoder and decoder
+    samples: int = 100_000_000  # training examples evaluated: the horizontal axis of figure 2
+    step_size: float = 0.02  # Adagrad's global step size; the paper tries 0.01, 0.02 and 0.1
+    init_std: float = 0.1  # of every parameter; the paper's "N(0, 0.01)", read as a variance
+    batch_size: int = 100  # M
+    z_samples: int = 1  # L, samples of z per example in training
+    estimator: Literal["a", "b"] = "b"  # eq. (6), or eq. (7) with the KL in closed form; aevb only
+    eval_z_samples: int = 10  # L in the reported bound
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("latents", "hidden", "batch_size", "z_samples", "eval_z_samples"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it must be at least 1.")
+        if self.samples < self.batch_size:
+            raise ConfigError(f"samples = {self.samples}: less than one minibatch of {self.batch_size}.")
+        if not (self.step_size > 0 and self.init_std > 0):
+            raise ConfigError(f"step_size = {self.step_size} and init_std = {self.init_std} must be above 0.")
+
+
+# -- Model (appendix C: one hidden layer of tanh units) -------------------------------------------------------------------
+
+
+class BernoulliMLP(nn.Module):
+    """Appendix C.1: p(x|z) a factorised Bernoulli whose probabilities are y = sigmoid(W2 tanh(W1 z + b1) + b2).
+
+    Grey levels are its targets as they are, as in the paper: the cross-entropy is then not the log of a density.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.hidden, self.logits = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.logits(torch.tanh(self.hidden(z)))
+
+    def log_prob(self, x: Tensor, given: Tensor) -> Tensor:
+        """Eq. (11), summed over the pixels: (..., B) nats."""
+        return bernoulli_log_prob(x, self(given))
+
+    def expected(self, z: Tensor) -> Tensor:
+        """E[x|z], (..., D)."""
+        return torch.sigmoid(self(z))
+
+    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(self.expected(z), generator=generator)
+
+
+class GaussianMLP(nn.Module):
+    """Appendix C.2: N(mean, diag exp(log_var)), both linear in tanh(W3 z + b3). As an encoder, x takes the place of z.
+
+    unit_mean: means in (0, 1) through a sigmoid, as the decoder for Frey faces has them.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, unit_mean: bool = False) -> None:
+        super().__init__()
+        self.hidden, self.unit_mean = nn.Linear(inputs, hidden), unit_mean
+        self.mean, self.log_var = nn.Linear(hidden, outputs), nn.Linear(hidden, outputs)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.hidden(z))
+        return torch.sigmoid(self.mean(h)) if self.unit_mean else self.mean(h), self.log_var(h)
+
+    def log_prob(self, x: Tensor, given: Tensor) -> Tensor:
+        """Eq. (12), summed over the dimensions: (..., B) nats."""
+        return normal_log_prob(x, *self(given))
+
+    def expected(self, z: Tensor) -> Tensor:
+        return self(z)[0]
+
+    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        mean, log_var = self(z)
+        return mean + torch.exp(0.5 * log_var) * normal(mean.shape, generator)
+
+
+class VAE(nn.Module):
+    """p(z) = N(0, I), p(x|z) the decoder, q(z|x) the encoder; x and z as vectors."""
+
+    def __init__(self, config: Config, dims: int) -> None:
+        super().__init__()
+        self.latents = config.latents
+        self.encoder = GaussianMLP(dims, config.hidden, config.latents)
+        self.decoder: BernoulliMLP | GaussianMLP
+        if config.decoder == "bernoulli":
+            self.decoder = BernoulliMLP(config.latents, config.hidden, dims)
+        else:
+            self.decoder = GaussianMLP(config.latents, config.hidden, dims, unit_mean=True)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=config.init_std)
+
+    def log_joint(self, x_BD: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z), z (..., B, J) -> (..., B) nats."""
+        return standard_normal_log_prob(z) + self.decoder.log_prob(x_BD, z)
+
+    def log_weights(self, x_BD: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        """log p(x, z) - log q(z|x) for k samples z ~ q(z|x): (k, B) nats."""
+        mean, log_var = self.encoder(x_BD)
+        z_LBJ = reparameterise(mean, log_var, normal((k, *mean.shape), generator))
+        return self.log_joint(x_BD, z_LBJ) - normal_log_prob(z_LBJ, mean, log_var)
+
+    def elbo(self, x_BD: Tensor, *, z_samples: int = 1, generator: torch.Generator) -> Tensor:
+        """The lower bound by estimator B, one draw of it: (B,) nats."""
+        return estimator_b(self, x_BD, normal((z_samples, len(x_BD), self.latents), generator))
+
+    @torch.no_grad()
+    def dream(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n draws of the pair (x, z) from p(x, z): (n, D), (n, J)."""
+        z_BJ = normal((n, self.latents), generator)
+        return self.decoder.sample(z_BJ, generator), z_BJ
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
+        """E[x|z] for n draws z ~ p(z): (n, D) in [0, 1]."""
+        return self.decoder.expected(normal((n, self.latents), generator))
+
+
+def normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Standard normal noise, on the generator's device."""
+    return torch.randn(tuple(shape), generator=generator, device=generator.device)
+
+
+# -- The SGVB estimators (section 2.3): functions of the datapoint and of the noise ------------------------------------------
+
+
+def reparameterise(mean: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
+    """z = g_phi(eps, x) = mu + sigma * eps, eq. (4) and section 2.4: the gradient passes through the sample."""
+    return mean + torch.exp(0.5 * log_var) * eps
+
+
+def estimator_a(model: VAE, x_BD: Tensor, eps_LBJ: Tensor) -> Tensor:
+    """Eq. (6): the mean over L samples of log p(x, z) - log q(z|x), (B,) nats. Asks nothing of q and the prior."""
+    mean, log_var = model.encoder(x_BD)
+    z_LBJ = reparameterise(mean, log_var, eps_LBJ)
+    return (model.log_joint(x_BD, z_LBJ) - normal_log_prob(z_LBJ, mean, log_var)).mean(0)
+
+
+def estimator_b(model: VAE, x_BD: Tensor, eps_LBJ: Tensor) -> Tensor:
+    """Eq. (7), for a Gaussian q eq. (10): the KL in closed form (appendix B), only log p(x|z) sampled; (B,) nats."""
+    mean, log_var = model.encoder(x_BD)
+    z_LBJ = reparameterise(mean, log_var, eps_LBJ)
+    return model.decoder.log_prob(x_BD, z_LBJ).mean(0) - normal_kl(mean, log_var)
+
+
+# -- The two algorithms (section 5): what each minimises, and over which parameters ------------------------------------------
+
+Loss = tuple[Tensor, dict[str, Tensor]]
+
+
+def negative_bound(model: VAE, x_BD: Tensor, config: Config, generator: torch.Generator) -> Loss:
+    """AEVB, algorithm 1: one objective for theta and phi."""
+    estimator = estimator_a if config.estimator == "a" else estimator_b
+    bound = estimator(model, x_BD, normal((config.z_samples, len(x_BD), model.latents), generator)).mean()
+    return -bound, {"bound": bound.detach()}
+
+
+def wake_loss(model: VAE, x_BD: Tensor, config: Config, generator: torch.Generator) -> Loss:
+    """Wake: explain the data by what the recognition model sees in them, -E_q[log p(x, z)]. Its step is for theta.
+
+    p(z) has no parameters, so log p(x|z) is all that counts. The bound is reported beside it, for figure 2.
+    """
+    with torch.no_grad():
+        mean, log_var = model.encoder(x_BD)
+        z_LBJ = reparameterise(mean, log_var, normal((config.z_samples, *mean.shape), generator))
+    log_p = model.decoder.log_prob(x_BD, z_LBJ).mean()
+    return -log_p, {"bound": log_p.detach() - normal_kl(mean, log_var).mean()}
+
+
+def sleep_loss(model: VAE, dream: tuple[Tensor, Tensor]) -> Loss:
+    """Sleep: recognise the causes of a dream (x, z) ~ p(x, z), -log q(z|x). Its step is for phi."""
+    x_BD, z_BJ = dream
+    return -model.encoder.log_prob(z_BJ, given=x_BD).mean(), {}
+
+
+def optimizers(model: VAE, config: Config, examples: int) -> dict[str, Optimizer]:
+    """Adagrad over all parameters for AEVB, one over theta and one over phi for wake-sleep.
+
+    The prior p(theta) = N(0, I) makes the objective sum_i L(x_i) + log p(theta) (section 5). Divided by the number of
+    examples N, as the bound here is, the prior's gradient is -theta / N: a weight decay of 1 / N. It is for the
+    generative parameters alone. Adagrad does not mind the division: its step is the same for any multiple of a loss.
+    """
+    theta = {"params": list(model.decoder.parameters()), "weight_decay": 1 / examples}
+    phi = {"params": list(model.encoder.parameters())}
+    owners = {"aevb": [theta, phi]} if config.algorithm == "aevb" else {"wake": [theta], "sleep": [phi]}
+    return {name: Adagrad(groups, lr=config.step_size, fused=True) for name, groups in owners.items()}
+
+
+# -- Training ---------------------------------------------------------------------------------------------------------------
+
+
+def data_of(config: Config, run: Run) -> Data:
+    """The data set; training uses all that is not test. No setting is chosen by a held-out set, as in the paper."""
+    return run.uses(load(config.dataset))
+
+
+def grey(data: Data, split: Split, device: torch.device) -> Tensor:
+    """A split as x in [0, 1], (N, D); no noise is added to the levels."""
+    x, _ = Scale(levels(data)).encode(split.x.flatten(1).to(device))
+    return x
+
+
+def levels(data: Data) -> int:
+    if data.levels is None:
+        raise ConfigError(f"'{data.name}' has no grey levels; this model is for images.")
+    return data.levels
+
+
+def build(config: Config) -> VAE:
+    """The untrained model, initialised from the configuration's seed."""
+    torch.manual_seed(config.seed)
+    height, width = SHAPES[config.dataset]
+    return VAE(config, height * width)
+
+
+def train(config: Config, run: Run) -> VAE:
+    """Train by AEVB or wake-sleep until `samples` training examples were evaluated."""
+    data = data_of(config, run)
+    model = build(config)
+    place(model, run.device)
+    scale = Scale(levels(data))
+    batches = Batches(data.trainval, config.batch_size, seed=config.seed, device=run.device)
+    state = State(
+        model,
+        optimizers(model, config, examples=len(data.trainval)),
+        torch.Generator(run.device).manual_seed(config.seed),
+    )
+
+    def step(state: State, batch: Batch) -> dict[str, Tensor]:
+        x_BD, _ = scale.encode(batch.x.flatten(1))
+        noise, adagrad = state.generator, state.optimizers
+        if config.algorithm == "aevb":
+            return sgd_step(lambda x: negative_bound(model, x, config, noise), adagrad["aevb"], x_BD)
+        wake = sgd_step(lambda x: wake_loss(model, x, config, noise), adagrad["wake"], x_BD)
+        sleep = sgd_step(lambda dream: sleep_loss(model, dream), adagrad["sleep"], model.dream(len(x_BD), noise))
+        return {**wake, "sleep_loss": sleep["loss"]}
+
+    steps = config.samples // config.batch_size
+    curve = TestCurve(model, grey(data, data.test, run.device), config, steps)
+    fit(state, batches, step, steps=steps, run=run, log_every=max(1, steps // 400), hooks=[curve])
+    return model
+
+
+class TestCurve:
+    """The test bound at points evenly spaced on figure 2's logarithmic axis. For the figure: nothing is chosen by it."""
+
+    __test__ = False  # not a test case, whatever its name
+
+    def __init__(self, model: VAE, x_test: Tensor, config: Config, steps: int) -> None:
+        self.model, self.x_test, self.seed = model, x_test, config.seed
+        self.due = {round(10 ** (j / 4) / config.batch_size) for j in range(16, 33)} | {steps}  # from 10^4 examples on
+
+    def __call__(self, state: State) -> dict[str, float] | None:
+        if state.step not in self.due:
+            return None
+        return {"test_bound": float(bounds(self.model, self.x_test, 1, self.seed + 3).mean())}
+
+
+# -- Evaluation (the average lower bound per datapoint, figure 2) ---------------------------------------------------------
+
+
+@torch.no_grad()
+def bounds(model: VAE, x_ND: Tensor, z_samples: int, seed: int) -> Tensor:
+    """The lower bound of each example: (N,) nats, float64, on the CPU."""
+    noise = torch.Generator(x_ND.device).manual_seed(seed)
+    at_once = max(1, 1000 // z_samples)
+    return torch.cat([model.elbo(x, z_samples=z_samples, generator=noise).double().cpu() for x in x_ND.split(at_once)])
+
+
+def evaluate(config: Config, model: VAE, run: Run) -> list[Score]:
+    """The lower bound on the whole test set, and on as many training examples, in nats per example."""
+    data = data_of(config, run)
+    test = grey(data, data.test, run.device)
+    train = grey(data, data.train, run.device)[: len(test)]
+    what = {
+        "bernoulli": "grey levels in [0, 1] as Bernoulli targets",
+        "gaussian": f"density of grey levels in [0, 1]^{data.dims}, no noise added",
+    }[config.decoder]
+    scores = []
+    for name, split, x in (("elbo", "test", test), ("elbo_train", "train", train)):
+        elbo = bounds(model, x, config.eval_z_samples, config.seed + 1)
+        run.examples[name] = elbo
+        protocol = f"{data.name}: {what}; L={config.eval_z_samples} samples of z, {len(x)} {split} examples"
+        scores.append(mean_score(elbo, name, unit="nats", kind="bound", split=split, protocol=protocol))
+    return scores
+
+
+# -- Figures ------------------------------------------------------------------------------------------------------------
+
+
+def manifold(side: int) -> Tensor:
+    """The codes of figure 4: a grid of equal probabilities through the inverse Gaussian CDF, (side * side, 2)."""
+    z = torch.special.ndtri((torch.arange(side) + 0.5) / side)
+    return torch.cartesian_prod(z, z)
+
+
+@torch.no_grad()
+def illustrate(config: Config, model: VAE, run: Run) -> None:
+    """Sixty-four means of p(x|z) for z ~ p(z), uncurated; with two latents, the learned manifold of figure 4 too."""
+    generator = torch.Generator(run.device).manual_seed(config.seed + 2)
+    pictures = {"samples": model.sample(64, generator=generator)}
+    if config.latents == 2:
+        pictures["manifold"] = model.decoder.expected(manifold(20).to(run.device))
+    for name, x in pictures.items():
+        plotting.image_grid(x.view(-1, *SHAPES[config.dataset]), run.directory / f"{name}.png")
+
+
+# -- Presets ------------------------------------------------------------------------------------------------------------
+
+
+def figure_2(dataset: str, aevb: Sequence[int], wake_sleep: Sequence[int], samples: int, **other: Any) -> dict[str, Config]:
+    """The curves of one data set: a run for each number of latents, by either algorithm."""
+    if dataset == "frey_faces":
+        other = {"decoder": "gaussian", "hidden": 200, **other}
+    common = {"dataset": dataset, "samples": samples, **other}
+    name = f"{dataset.removesuffix('_faces')}-nz"
+    return {f"{name}{n}": Config(latents=n, **common) for n in aevb} | {
+        f"{name}{n}-ws": Config(latents=n, algorithm="wake_sleep", **common) for n in wake_sleep
+    }
+
+
+PRESETS: dict[str, dict[str, Config]] = {
+    # Seconds: the 8x8 digits that scikit-learn carries.
+    "smoke": figure_2("digits", (2, 10), (10,), 100_000, hidden=100),
+    # Minutes: a million examples (17 passes over MNIST), a hundredth of figure 2's axis.
+    "laptop": {
+        **figure_2("mnist", (2, 3, 5, 10, 20), (10,), 1_000_000),
+        **figure_2("frey_faces", (2, 10), (10,), 1_000_000),
+    },
+    # An hour: five million examples.
+    "workstation": {
+        **figure_2("mnist", (2, 3, 5, 10, 20, 200), (3, 10, 20), 5_000_000),
+        **figure_2("frey_faces", (2, 5, 10, 20), (2, 10, 20), 5_000_000),
+    },
+    # Figure 2 whole, 10^8 examples a run, and the two-dimensional manifolds of figure 4.
+    "paper": {
+        **figure_2("mnist", (2, 3, 5, 10, 20, 200), (3, 5, 10, 20, 200), 100_000_000),
+        **figure_2("frey_faces", (2, 5, 10, 20), (2, 5, 10, 20), 100_000_000),
+    },
+}
+
+
+# -- Probes: on instances with one or two latents, where log p(x) is an integral that quadrature can do -----------------------
+
+
+def log_prob_by_quadrature(model: VAE, x_BD: Tensor) -> Tensor:
+    """log p(x) of a model with one or two latents: (B,) nats."""
+
+    def log_joint(x_BD: Tensor, z_MJ: Tensor) -> Tensor:
+        return model.log_joint(x_BD, z_MJ[:, None].expand(-1, len(x_BD), -1))
+
+    return probes.log_marginal(log_joint, x_BD, latents=model.latents)
+
+
+def tiny(latents: int, dims: int, decoder: Literal["bernoulli", "gaussian"] = "bernoulli") -> VAE:
+    """An untrained model in float64 with weights far from zero, so that its bound is visibly loose."""
+    torch.manual_seed(0)
+    return VAE(Config(latents=latents, hidden=5, decoder=decoder, init_std=0.6), dims).double()
+
+
+def few_bits() -> Tensor:
+    """All eight images of three bits."""
+    return torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)
+
+
+def probe_bound() -> probes.ProbeResult:
+    """The bound is below log p(x), and both estimators are the bound."""
+    model = tiny(2, dims=3)
+
+    def double(k: int, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randn((k, n, model.latents), generator=generator, dtype=torch.float64)
+
+    def log_weights(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        eps_LBJ = double(k, len(x), generator)
+        return torch.stack([estimator_a(model, x, eps_BJ[None]) for eps_BJ in eps_LBJ])
+
+    return probes.bound(
+        lambda x, k, generator: log_mean_exp(log_weights(x, k, generator), 0),
+        lambda x: log_prob_by_quadrature(model, x),
+        few_bits(),
+        elbo=lambda x, generator: estimator_b(model, x, double(1, len(x), generator)),
+        log_weights=log_weights,
+    )
+
+
+def probe_invariance() -> probes.ProbeResult:
+    """The noise of the reparameterisation belongs to the example, so it is put beside it."""
+    model = tiny(2, dims=3)
+    noise = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return probes.invariance(
+        probes.batch_mean(lambda both: -estimator_b(model, both[:, :3], both[None, :, 3:]).mean()),
+        torch.cat([few_bits(), noise], 1),
+    )
+
+
+def probe_resume() -> probes.ProbeResult:
+    """A few wake-sleep updates of both optimisers, stopped and killed on the way."""
+    config = Config(dataset="digits", algorithm="wake_sleep", latents=2, hidden=8, samples=800)
+    cpu = torch.device("cpu")
+    return probes.resume(lambda directory: train(config, Run(directory, cpu, {}, config.seed, progress=False)))
+
+
+PROBES = {
+    "bound": probe_bound,
+    "normalisation": lambda: probes.normalisation(
+        lambda x: log_prob_by_quadrature(tiny(1, dims=3), x), shape=(3,), levels=2
+    ),
+    "density": lambda: probes.density(
+        lambda x: log_prob_by_quadrature(tiny(1, dims=1, decoder="gaussian"), x), dims=1, extent=12.0
+    ),
+    "quantise": lambda: probes.quantise(Scale(256)),
+    "invariance": probe_invariance,
+    "resume": probe_resume,
+}

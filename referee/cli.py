@@ -1,0 +1,205 @@
+"""The command line: `referee run | probe | verdicts | tables | report | demo`.
+
+Exit status: 0 fine; 1 something fell short (a stale or unreadable record, a failed probe, a stale table, training that
+broke off); 2 wrong usage; 130 interrupted. A claim that is not reproduced is a result, not an error: it exits with 0.
+
+This module imports little; each command imports what it needs when it is called.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from common.errors import ConfigError, DeviceError, UserError, nearest
+from common.records import PRESETS_ORDER
+from referee.project import UsageError
+
+FINE, FELL_SHORT, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+COMMANDS = ("run", "probe", "verdicts", "tables", "report", "demo")
+
+EPILOG = """exit status: 0 fine, 1 something fell short, 2 wrong usage, 130 interrupted.
+A claim that is not reproduced is a result, not an error: the commands still exit with 0."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with our errors: the nearest name, the command that helps, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\nSee '{self.prog} --help'.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = Parser(
+        prog="referee",
+        description="Reproduce papers, judge their claims by what came out, and show it to readers.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  referee demo iwae                       the whole movement: run, judge, report
+  referee run iwae --preset smoke         reproduce a paper in seconds, on bundled data
+  referee verdicts                        claim, paper, ours, verdict: all papers
+  referee report iwae                     one HTML page about one paper
+
+""" + EPILOG,
+        allow_abbrev=False,
+    )
+    commands = top.add_subparsers(dest="command", metavar="command", parser_class=Parser)
+
+    def add(name: str, what: str, description: str, examples: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=what,
+            description=description,
+            epilog=f"examples:\n{examples}\n\n{EPILOG}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=name != "run",  # whose help also lists the paper's own settings
+        )
+
+    run = add(
+        "run",
+        "train and evaluate a paper's runs",
+        "Train, evaluate and record the runs of a preset. What is finished is reused, what was interrupted continues.\n"
+        "Any setting of the paper may be changed with --<setting> <value>; the result then goes to a folder of its\n"
+        "own (<preset>+<digest of the changes>) and does not count for the claims. 'referee run <paper> --help' lists\n"
+        "the settings. Runs under torchrun too: torchrun --nproc-per-node 2 -m referee run ...",
+        "  referee run iwae --preset laptop\n"
+        "  referee run iwae --preset paper --only iwae-1l-k50 --device cuda\n"
+        "  referee run iwae --preset smoke --k 3 --seed 1\n"
+        "  referee run iwae --preset laptop --fresh --publish",
+    )
+    run.add_argument("-h", "--help", action="store_true", help="show this help, and the paper's settings")
+    run.add_argument("paper", nargs="?", help="the project's name, as in projects/<paper>")
+    run.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS_ORDER)} (those the paper has)")
+    run.add_argument("--only", metavar="RUN,...", help="these runs of the preset, not all")
+    how = run.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="insist that there is something to continue")
+    how.add_argument("--fresh", action="store_true", help="start over, whatever is there")
+    run.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
+    run.add_argument("--out", default="runs", metavar="DIR", help="folder for runs (default: runs, in the repository)")
+    run.add_argument("--publish", action="store_true", help="copy the results to projects/<paper>/results afterwards")
+    run.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    probe = add(
+        "probe",
+        "check a paper's mathematics on tiny instances",
+        "Run the checks that the paper's module offers (its PROBES) and print each verdict with its numbers.\n"
+        "Exits with 1 if one fails, or if project.yaml names what the module does not have.",
+        "  referee probe iwae\n  referee probe iwae --only bound,resume\n  referee probe iwae --format json",
+    )
+    probe.add_argument("paper")
+    probe.add_argument("--only", metavar="PROBE,...", help="these probes, not all")
+    _format(probe)
+
+    verdicts = add(
+        "verdicts",
+        "compare claims with records",
+        "Claim, paper, ours, verdict: computed from the published records, or from the runs on this machine.\n"
+        "Exits with 1 if a record cannot be read or is stale (made by other code than the present).",
+        "  referee verdicts\n  referee verdicts iwae --runs\n  referee verdicts iwae --format json",
+    )
+    verdicts.add_argument("paper", nargs="?", help="one paper; all when not given")
+    verdicts.add_argument("--runs", action="store_true", help="judge runs/ on this machine, not what is published")
+    _format(verdicts)
+
+    tables = add(
+        "tables",
+        "write the generated tables into READMEs",
+        "Regenerate, from project.yaml and the published records, what stands between markers such as\n"
+        "<!-- referee:claims --> and <!-- /referee:claims --> in projects/<paper>/README.md (claims, results,\n"
+        "presets, deviations) and in the repository's README.md (projects). Nobody types a result twice.",
+        "  referee tables\n  referee tables iwae\n  referee tables --check      # exit 1 and name what is stale",
+    )
+    tables.add_argument("paper", nargs="?", help="one paper's README; all, and the repository's, when not given")
+    tables.add_argument("--check", action="store_true", help="change nothing; exit 1 if a table is stale")
+
+    report = add(
+        "report",
+        "write one HTML page about a paper",
+        "One self-contained page: claims and verdicts, curves, samples, scores, deviations, how it was run, how to\n"
+        "run it again, how to cite it. Its path is printed last.",
+        "  referee report iwae\n  referee report iwae --runs\n  referee report iwae -o iwae.html --open",
+    )
+    report.add_argument("paper")
+    report.add_argument("--runs", action="store_true", help="report runs/ on this machine, not what is published")
+    report.add_argument("-o", "--output", metavar="FILE", help="default: runs/<paper>/report.html")
+    report.add_argument("--open", action="store_true", help="open it in the browser")
+
+    demo = add(
+        "demo",
+        "the whole movement on one paper: run, judge, re-execute the notebook, report",
+        "Reproduce the paper's laptop preset, print its verdicts, re-execute its notebook and write its report.\n"
+        "Where the data cannot be reached it says so and shows the same movement with the smoke preset.",
+        "  referee demo\n  referee demo iwae --preset smoke",
+    )
+    demo.add_argument("paper", nargs="?", default="iwae")
+    demo.add_argument("--preset", default="laptop", metavar="NAME")
+    demo.add_argument("--device", default="auto", metavar="NAME")
+    return top
+
+
+def _format(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", choices=("table", "json"), default="table", help="for people, or for programs")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. A user's mistake is a message, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without these letters gets '?' instead of an error
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as in `referee verdicts | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    except UserError as error:
+        print(f"referee: {error}", file=sys.stderr)
+        if type(error).__name__ == "Interrupted":  # of common.training, which would bring torch with it
+            return INTERRUPTED
+        return WRONG_USAGE if isinstance(error, UsageError | ConfigError | DeviceError) else FELL_SHORT
+
+
+def _dispatch(arguments: list[str]) -> int:
+    top = parser()
+    if not arguments:
+        top.print_help()
+        return WRONG_USAGE
+    first = arguments[0]
+    if not first.startswith("-") and first not in COMMANDS:
+        hint = nearest(first, COMMANDS)
+        raise UsageError(f"unknown command '{first}'.{hint} Commands: {', '.join(COMMANDS)}.")
+    options, rest = top.parse_known_args(arguments)
+    if options.command == "run":
+        from referee import running
+
+        return running.run_command(options, rest, top)
+    if rest:
+        raise UsageError(f"{options.command}: unknown argument '{rest[0]}'.\nSee 'referee {options.command} --help'.")
+    if options.command == "probe":
+        from referee import running
+
+        return running.probe_command(options)
+    if options.command == "demo":
+        from referee import running
+
+        return running.demo_command(options)
+    if options.command == "verdicts":
+        from referee import show
+
+        return show.verdicts_command(options)
+    if options.command == "tables":
+        from referee import tables
+
+        return tables.tables_command(options)
+    from referee import report
+
+    return report.report_command(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Charts for the report as inline SVG: no script, colours from the page's style sheet, so light and dark both work.
+
+A chart is drawn for a width in pixels and not scaled much: the page holds one for wide screens and one for phones,
+and shows the one that fits, so that letters stay readable.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+COLOURS = 8  # classes c0 ... c7 of the style sheet
+MAX_POINTS = 160
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One row of a dot chart: a value with its error, and the value it is compared with."""
+
+    label: str
+    value: float
+    stderr: float | None
+    reference: float | None = None
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers that cover [low, high], roughly `about` of them."""
+    span = (high - low) or 1.0
+    raw = span / max(about, 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def tick_label(value: float) -> str:
+    """'−100', '2.5', '20k'."""
+    if abs(value) >= 10_000 and value % 1000 == 0:
+        return f"{value / 1000:g}k".replace("-", "−")
+    return f"{value:g}".replace("-", "−")
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions as close as possible to those wanted, in the same order, at least `gap` apart, inside [low, high]."""
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
+    placed: list[float] = []
+    for rank, i in enumerate(order):
+        y = max(wanted[i], low + rank * gap, placed[-1] + gap if placed else low)
+        placed.append(y)
+    for rank in range(len(placed) - 1, -1, -1):  # push back what ran over the end
+        ceiling = high - (len(placed) - 1 - rank) * gap
+        after = placed[rank + 1] - gap if rank + 1 < len(placed) else high
+        placed[rank] = min(placed[rank], ceiling, after)
+    result = [0.0] * len(wanted)
+    for rank, i in enumerate(order):
+        result[i] = placed[rank]
+    return result
+
+
+def thin(s: Series) -> Series:
+    """The same line with at most `MAX_POINTS` points: means of neighbours, so that noise does not hide the trend."""
+    stride = math.ceil(len(s.x) / MAX_POINTS)
+    if stride == 1:
+        return s
+    starts = range(0, len(s.x) - stride + 1, stride)
+    y = [math.fsum(s.y[i : i + stride]) / stride for i in starts]
+    return Series(s.label, [s.x[i + stride - 1] for i in starts], y)
+
+
+def _settled(series: Sequence[Series]) -> tuple[float, float]:
+    """The range of the values once the first steps are over; these would flatten everything else."""
+    values: list[float] = []
+    for s in series:
+        start = s.x[0] + 0.06 * (s.x[-1] - s.x[0])
+        values += [y for x, y in zip(s.x, s.y, strict=True) if x >= start] or list(s.y)
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
+    return low - margin, high + margin
+
+
+def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: str, width: int, key: str) -> Markup:
+    """Lines with direct labels at their ends; the axes' labels name quantity and unit.
+
+    Args:
+        key: unique on the page; names the clipping region.
+    """
+    series = [thin(s) for s in series if len(s.x) > 1]
+    if not series:
+        return Markup("")
+    narrow = width < 500
+    height = 300 if narrow else 380
+    longest = max(len(s.label) for s in series)
+    left, right, top, bottom = 56, min(16 + int(7.8 * longest), int(width * 0.36)), 34, 46
+    x0, x1 = min(s.x[0] for s in series), max(s.x[-1] for s in series)
+    y0, y1 = _settled(series)
+
+    def px(x: float) -> float:
+        return left + (x - x0) / ((x1 - x0) or 1) * (width - left - right)
+
+    def py(y: float) -> float:
+        return top + (y1 - y) / (y1 - y0) * (height - top - bottom)
+
+    out = [
+        (
+            f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+            f'aria-labelledby="{key}-t" class="chart {"narrow" if narrow else "wide"}">'
+        ),
+        f'<title id="{key}-t">{escape(title)}</title>',
+        (
+            f'<clipPath id="{key}-c"><rect x="{left}" y="{top}" width="{width - left - right}" '
+            f'height="{height - top - bottom}"/></clipPath>'
+        ),
+        f'<text x="0" y="14" class="axis">{escape(y_label)}</text>',
+        (
+            f'<text x="{left + (width - left - right) / 2:.0f}" y="{height - 6}" class="axis" '
+            f'text-anchor="middle">{escape(x_label)}</text>'
+        ),
+    ]
+    for tick in ticks(y0, y1):
+        y = py(tick)
+        out.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        out.append(f'<text class="tick" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick_label(tick)}</text>')
+    for tick in ticks(x0, x1, 3 if narrow else 5):
+        out.append(
+            f'<text class="tick" x="{px(tick):.1f}" y="{height - bottom + 18}" '
+            f'text-anchor="middle">{tick_label(tick)}</text>'
+        )
+    out.append(f'<line class="base" x1="{left}" x2="{width - right}" y1="{height - bottom}" y2="{height - bottom}"/>')
+    ends = [min(max(py(s.y[-1]), top), height - bottom) for s in series]
+    labels = spread(ends, 15, top + 4, height - bottom)
+    out.append(f'<g clip-path="url(#{key}-c)">')
+    for i, s in enumerate(series):
+        path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in zip(s.x, s.y, strict=True))
+        dashed = " dashed" if i >= COLOURS else ""
+        out.append(f'<polyline class="line c{i % COLOURS}{dashed}" points="{path}"/>')
+    out.append("</g>")
+    for i, (s, y, label) in enumerate(zip(series, ends, labels, strict=True)):
+        x = px(s.x[-1])
+        out.append(
+            f'<path class="leader c{i % COLOURS}" d="M{x:.1f} {y:.1f}L{width - right + 8} {label:.1f}"/>'
+            f'<text class="label c{i % COLOURS}" x="{width - right + 11}" y="{label + 4:.1f}">{escape(s.label)}</text>'
+        )
+    out.append("</svg>")
+    return Markup("".join(out))
+
+
+def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key: str) -> Markup:
+    """One row a run: the value with two standard errors either way; a ring marks the paper's value."""
+    if not dots:
+        return Markup("")
+    narrow = width < 500
+    row, top, bottom = 26, 8, 44
+    height = top + row * len(dots) + bottom
+    left = min(22 + int(7.8 * max(len(d.label) for d in dots)), int(width * 0.42))
+    right = 16
+    spans = [d.value + sign * 2 * (d.stderr or 0) for d in dots for sign in (-1, 1)]
+    spans += [d.reference for d in dots if d.reference is not None]
+    margin = 0.06 * (max(spans) - min(spans)) or abs(spans[0]) * 0.05 or 1.0
+    x0, x1 = min(spans) - margin, max(spans) + margin
+
+    def px(x: float) -> float:
+        return left + (x - x0) / (x1 - x0) * (width - left - right)
+
+    base = height - bottom
+    whole = all(float(d.value).is_integer() for d in dots)  # counts: no halves on the axis
+    out = [
+        (
+            f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+            f'aria-labelledby="{key}-t" class="chart {"narrow" if narrow else "wide"}">'
+        ),
+        f'<title id="{key}-t">{escape(title)}</title>',
+    ]
+    for tick in ticks(x0, x1, 4 if narrow else 7):
+        if whole and tick != round(tick):
+            continue
+        x = px(tick)
+        out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{base}"/>')
+        out.append(f'<text class="tick" x="{x:.1f}" y="{base + 18}" text-anchor="middle">{tick_label(tick)}</text>')
+    out.append(
+        f'<text class="axis" x="{left + (width - left - right) / 2:.0f}" y="{height - 6}" '
+        f'text-anchor="middle">{escape(x_label)}</text>'
+    )
+    for i, d in enumerate(dots):
+        y = top + row * (i + 0.5)
+        out.append(f'<text class="label" x="{left - 14}" y="{y + 4:.1f}" text-anchor="end">{escape(d.label)}</text>')
+        if d.reference is not None:
+            out.append(
+                f'<line class="gap" x1="{px(d.reference):.1f}" x2="{px(d.value):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<circle class="ring" cx="{px(d.reference):.1f}" cy="{y:.1f}" r="5"/>'
+            )
+        if d.stderr:
+            low, high = px(d.value - 2 * d.stderr), px(d.value + 2 * d.stderr)
+            out.append(f'<line class="error" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        out.append(f'<circle class="dot" cx="{px(d.value):.1f}" cy="{y:.1f}" r="5"/>')
+    out.append("</svg>")
+    return Markup("".join(out))

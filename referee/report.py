@@ -1,0 +1,361 @@
+"""One self-contained HTML page about a paper: claims, verdicts, curves, samples, scores, and how to run it again.
+
+The page asks nothing of the network: its style is inside it, pictures are data URIs, charts are inline SVG, and it
+has no script. Everything from files is untrusted and escaped.
+"""
+
+import argparse
+import base64
+import json
+import re
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from common.errors import RecordError, UserError
+from common.records import PRESETS_ORDER, Record, read_metrics, write_text
+from referee.plots import Dot, Series, dot_chart, line_chart
+from referee.project import find_project, find_root
+from referee.schema import METRICS, FigureClaim
+from referee.show import MARKS, duration, summary
+from referee.standing import Standing, figure_file, standing
+from referee.tables import hardware_line
+from referee.verdicts import Evidence, Verdict, show, show_score, show_step
+
+WIDE, NARROW = 880, 350  # pixels of the two versions of a chart
+MAX_PICTURE = 3 * 1024 * 1024
+MAX_PICTURES = 40
+MAX_LINES = 10  # in one chart
+CURVES = {
+    "bound": "training bound, nats",
+    "elbo": "training ELBO, nats",
+    "loss": "training loss",
+    "val_bound": "validation bound, nats",
+    "test_bound": "test bound, nats",
+}
+
+
+def report_command(options: argparse.Namespace) -> int:
+    """`referee report`."""
+    project = find_project(find_root(), options.paper)
+    judged = standing(project, runs=options.runs)
+    output = Path(options.output) if options.output else project.runs / "report.html"
+    page = write_report(judged, runs=options.runs, output=output)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open(page.as_uri())
+    print(page)
+    return 0
+
+
+def write_report(s: Standing, *, runs: bool, output: Path) -> Path:
+    """Write the page; returns its path.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    text = render(s, runs=runs)
+    try:
+        write_text(output, text)
+    except OSError as error:
+        raise UserError(f"the report cannot be written to {output}: {error.strerror}.") from None
+    return output.resolve()
+
+
+def render(s: Standing, *, runs: bool = False) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    base = s.project.runs if runs else s.project.results
+    presets = [p for p in PRESETS_ORDER if p in s.evidence]
+    other = sorted(set(s.evidence) - set(PRESETS_ORDER))
+    main = max((p for p in presets), key=PRESETS_ORDER.index, default=None)
+    pictures, left_out = _pictures(s, base, main)
+    groups = [
+        ("Orderings", "Which run is better than which; judged through paired differences where examples were kept."),
+        ("Values", "Numbers the paper prints, each judged at the preset it is about."),
+        ("Figures", "Pictures are for people to compare; no machine calls them reproduced."),
+    ]
+    kinds = ("ordering", "value", "figure")
+    return environment.get_template("report.html").render(
+        project=s.project.name,
+        file=s.file,
+        paper=s.file.paper,
+        counts=_counts(s),
+        summary=summary(s.verdicts),
+        marks={status: mark for status, (mark, _) in MARKS.items()},
+        groups=[
+            (title, about, judged, waiting)
+            for kind, (title, about) in zip(kinds, groups, strict=True)
+            for judged in [[v for v in s.verdicts if v.kind == kind and not _waits(v)]]
+            for waiting in [[v for v in s.verdicts if v.kind == kind and _waits(v)]]
+            if judged or waiting
+        ],
+        stale=sorted({run for v in s.verdicts if v.stale for run in v.runs}),
+        problems=s.problems,
+        source=s.project.shown(base),
+        main=main,
+        dots=_dots(s, main),
+        curves=_curves(s, base, main),
+        pictures=pictures,
+        left_out=left_out,
+        scores=[_score_rows(preset, s.evidence[preset]) for preset in [*reversed(presets), *other]],
+        runs=[_how(e) for preset in [*reversed(presets), *other] for e in s.evidence[preset].values()],
+        presets=_commands(s, presets),
+        bibtex=bibtex(s),
+        duration=duration,
+        show_step=show_step,
+        any_from_memory=any(v.certainty == "mem" for v in s.verdicts),
+        finished=max((e.record.finished for p in s.evidence.values() for e in p.values()), default=None),
+    )
+
+
+def _waits(verdict: Verdict) -> bool:
+    """A value that nobody has tried, and of which there is nothing to say but what the paper prints."""
+    return verdict.kind == "value" and verdict.status == "not attempted" and not verdict.notes
+
+
+def _counts(s: Standing) -> list[tuple[str, str, int]]:
+    """(status, mark, number) of each verdict that occurs."""
+    return [
+        (status, mark, n) for status, (mark, _) in MARKS.items() if (n := sum(v.status == status for v in s.verdicts))
+    ]
+
+
+def _both(draw: Callable[..., Markup], key: str) -> Markup:
+    """A chart for wide screens and one for phones; the style sheet shows one of them."""
+    return Markup("").join([draw(width=WIDE, key=f"{key}w"), draw(width=NARROW, key=f"{key}n")])
+
+
+def _datasets(record: Record) -> str:
+    return ", ".join(record.data_sha256) or "data not named"
+
+
+def _dots(s: Standing, preset: str | None) -> list[dict[str, Any]]:
+    """For each metric and data set of the main preset, its runs' test scores; the paper's value where it is claimed."""
+    if preset is None:
+        return []
+    claimed = {
+        (c.run, c.metric, c.dataset): float(c.paper_value)
+        for c in s.file.claims
+        if c.kind == "value" and c.preset == preset
+    }
+    found: dict[tuple[str, str], list[Dot]] = {}
+    for run, evidence in s.evidence[preset].items():
+        for score in evidence.record.scores:
+            if score.name in METRICS and score.split == "test":
+                data = _datasets(evidence.record)
+                reference = next(
+                    (
+                        claimed[run, score.name, d]
+                        for d in evidence.record.data_sha256
+                        if (run, score.name, d) in claimed
+                    ),
+                    None,
+                )
+                found.setdefault((score.name, data), []).append(Dot(run, score.value, score.stderr, reference))
+    charts = []
+    for number, ((name, data), dots) in enumerate(found.items()):
+        if len(dots) < 2:
+            continue
+        metric = METRICS[name]
+        dots.sort(key=lambda d: d.value, reverse=metric.direction == "higher")
+        unit = "" if metric.unit == "units" else f", {metric.unit}"
+        label = f"{name.replace('_', ' ')}{unit} ({metric.direction} is better)"
+        title = f"{name} of {len(dots)} runs on {data}: " + ", ".join(f"{d.label} {show(d.value)}" for d in dots)
+        charts.append(
+            {
+                "caption": f"{metric.what}; {data}, preset {preset}, test split."
+                + (" Bars are two standard errors either way." if any(d.stderr for d in dots) else "")
+                + (" Rings are the paper's values." if any(d.reference is not None for d in dots) else ""),
+                "svg": _both(
+                    lambda width, key, dots=dots, title=title, label=label: dot_chart(
+                        dots, title=title, x_label=label, width=width, key=key
+                    ),
+                    f"dot{number}",
+                ),
+            }
+        )
+    return charts
+
+
+def _curves(s: Standing, base: Path, preset: str | None) -> list[dict[str, Any]]:
+    """Learning curves of the main preset: a chart for each data set and logged metric."""
+    if preset is None:
+        return []
+    found: dict[tuple[str, str], list[Series]] = {}
+    for run, evidence in s.evidence[preset].items():
+        try:
+            rows = read_metrics(base / preset / run)
+        except (RecordError, OSError):
+            continue  # the page does without a curve; `referee verdicts` names broken records
+        for name in _interesting(rows):
+            points = [(r["step"], r[name]) for r in rows if _is_number(r.get("step")) and _is_number(r.get(name))]
+            if len(points) > 1:
+                x, y = zip(*points, strict=True)
+                found.setdefault((_datasets(evidence.record), name), []).append(Series(run, x, y))
+    charts: list[dict[str, Any]] = []
+    for (data, name), series in found.items():
+        for start in range(0, len(series), MAX_LINES):
+            part = series[start : start + MAX_LINES]
+            label = CURVES.get(name, name)
+            title = f"Learning curves: {name} against step, {data}, for " + ", ".join(p.label for p in part)
+            charts.append(
+                {
+                    "caption": f"{data}, preset {preset}. Each point is a mean over the steps since the one before; "
+                    "the very first are cut off.",
+                    "svg": _both(
+                        lambda width, key, part=part, title=title, label=label: line_chart(
+                            part, title=title, x_label="training step", y_label=label, width=width, key=key
+                        ),
+                        f"curve{len(charts)}",
+                    ),
+                }
+            )
+    return charts
+
+
+def _interesting(rows: Sequence[dict[str, float]]) -> list[str]:
+    """The logged metrics worth a chart: known ones if there are any, without a loss that only repeats a bound."""
+    names = {name for row in rows for name in row}
+    known = [name for name in CURVES if name in names]
+    if len(known) > 1 and "loss" in known:
+        known.remove("loss")
+    return known or sorted(names - {"step", "epoch", "grad_norm", "lr"})[:2]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def _pictures(s: Standing, base: Path, preset: str | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """Pictures as data URIs: first those of claims, then each run's; and the names of those left out."""
+    wanted: list[tuple[Path, str, str]] = []
+    for claim in s.file.claims:
+        if isinstance(claim, FigureClaim) and (path := figure_file(s.project, base, claim.figure)):
+            wanted.append((path, f"{claim.source}: {claim.statement}", "for a person to judge"))
+    if preset is not None:
+        for run in s.evidence[preset]:
+            for path in sorted((base / preset / run).glob("*.png")):
+                what = "samples" if path.stem == "samples" else path.stem.replace("_", " ")
+                wanted.append((path, f"{run}: {what}", f"preset {preset}"))
+    pictures: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    seen: set[Path] = set()
+    for path, caption, detail in wanted:
+        if path in seen:
+            continue
+        seen.add(path)
+        shown = s.project.shown(path)
+        picture = read_picture(path) if len(pictures) < MAX_PICTURES and not path.is_symlink() else None
+        if picture is None:
+            left_out.append(shown)
+        else:
+            pictures.append({**picture, "caption": caption, "detail": detail, "path": shown})
+    return pictures, left_out
+
+
+def read_picture(path: Path) -> dict[str, Any] | None:
+    """A PNG as a data URI with its size in pixels; None if it is no PNG or too large."""
+    try:
+        if path.stat().st_size > MAX_PICTURE:
+            return None
+        raw = path.read_bytes()
+    except OSError:
+        return None
+    if raw[:8] != b"\x89PNG\r\n\x1a\n" or raw[12:16] != b"IHDR" or len(raw) < 33:
+        return None
+    width, height = struct.unpack(">II", raw[16:24])
+    return {"src": f"data:image/png;base64,{base64.b64encode(raw).decode()}", "width": width, "height": height}
+
+
+def _score_rows(preset: str, runs: dict[str, Evidence] | Any) -> dict[str, Any]:
+    rows = []
+    for run, evidence in runs.items():
+        for i, score in enumerate(evidence.record.scores):
+            direction = METRICS[score.name].direction if score.name in METRICS else "lower"
+            rows.append(
+                {
+                    "run": run if i == 0 else "",
+                    "span": len(evidence.record.scores),
+                    "score": score,
+                    "value": show_score(score, direction),
+                }
+            )
+    return {"preset": preset, "rows": rows}
+
+
+def _how(evidence: Evidence) -> dict[str, Any]:
+    record = evidence.record
+    return {
+        "record": record,
+        "path": evidence.path,
+        "config": json.dumps(record.config),
+        "hardware": hardware_line(record.hardware),
+        "wall": duration(record.wall_s),
+        "timings": ", ".join(f"{stage} {duration(t)}" for stage, t in record.timings_s.items()),
+    }
+
+
+def _commands(s: Standing, presets: Iterable[str]) -> list[dict[str, str]]:
+    """The command of each preset that ran or is claimed, and what it took."""
+    claimed = {c.preset for c in s.file.claims}
+    lines = []
+    for preset in PRESETS_ORDER:
+        if preset in presets:
+            records = [e.record for e in s.evidence[preset].values()]
+            took = duration(sum(r.wall_s for r in records))
+            on = "; ".join(sorted({hardware_line(r.hardware) for r in records}))
+            note = f"{len(records)} run{'s' * (len(records) != 1)} took {took} on {on}"
+        elif preset in claimed:
+            note = "claims are about this preset; it has not run here"
+        else:
+            continue
+        lines.append({"command": f"referee run {s.project.name} --preset {preset}", "note": note})
+    return lines
+
+
+def bibtex(s: Standing) -> str:
+    """The paper, and this reproduction of it."""
+
+    def plain(text: str) -> str:
+        text = re.sub(r"[\\{}]", "", " ".join(text.split()))
+        return re.sub(r"([&%$#_])", r"\\\1", text)
+
+    paper = s.file.paper
+    surname = re.sub(r"[^a-z]", "", paper.authors[0].split()[-1].lower()) or "paper"
+    word = re.sub(r"[^a-z]", "", paper.title.split()[0].lower())
+    lines = [
+        f"@inproceedings{{{surname}{paper.year}{word},",
+        f"  title     = {{{{{plain(paper.title)}}}}},",
+        f"  author    = {{{' and '.join(plain(a) for a in paper.authors)}}},",
+        f"  booktitle = {{{plain(paper.venue)}}},",
+        f"  year      = {{{paper.year}}},",
+    ]
+    if paper.arxiv:
+        lines += [f"  eprint    = {{{paper.arxiv}}},", "  archiveprefix = {arXiv},"]
+    lines += ["}", ""]
+    team = " and ".join(plain(m.handle) for m in s.file.team)
+    years = [e.record.finished[:4] for p in s.evidence.values() for e in p.values()]
+    shas = sorted({e.record.git_sha for p in s.evidence.values() for e in p.values() if e.record.git_sha})
+    lines += [
+        f"@software{{refereed-{s.project.name},",
+        f"  title  = {{Refereed reproduction of ``{plain(paper.title)}''}},",
+        f"  author = {{{team}}},",
+    ]
+    if years:
+        lines.append(f"  year   = {{{plain(max(years))}}},")
+    if len(shas) == 1:
+        lines.append(f"  version = {{{plain(shas[0][:12])}}},")
+    lines.append(f"  note   = {{Refereed generative models, projects/{plain(s.project.name)}, stage {s.file.stage}}},")
+    return "\n".join([*lines, "}"])

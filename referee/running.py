@@ -1,0 +1,375 @@
+"""The commands that run a paper's code: `run`, `probe` and `demo`. Here, and only here, torch is imported."""
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from common.errors import ConfigError, DataError, UserError, nearest
+from common.records import Record
+from referee.project import Project, UsageError, find_project, find_root, paper_names
+
+if TYPE_CHECKING:
+    from common.experiment import Paper
+
+PUBLISHED = ("record.json", "config.json", "metrics.jsonl", "examples.safetensors")  # and pictures
+PICTURES = (".png", ".svg")
+MAX_PUBLISHED = 20 * 1024 * 1024  # bytes a file: the repository is no store for large weights
+
+FLAGS = ("--preset", "--only", "--resume", "--fresh", "--device", "--out", "--publish", "--quiet", "--help")
+
+
+# -- referee run -------------------------------------------------------------------------------------------------------
+
+
+def run_command(options: argparse.Namespace, rest: list[str], top: argparse.ArgumentParser) -> int:
+    """`referee run`."""
+    if options.help or options.paper is None:
+        return _run_help(options, top)
+    root = find_root()
+    project = find_project(root, options.paper)
+    if options.preset is None:
+        presets = project.module().PRESETS
+        raise UsageError(f"run: which preset? --preset {' | '.join(presets)}.")
+    only = [name.strip() for name in options.only.split(",") if name.strip()] if options.only else None
+    with _only_main_speaks():
+        records = run(
+            project,
+            options.preset,
+            only=only,
+            overrides=rest,
+            device=options.device,
+            out=Path(options.out),
+            resume=options.resume,
+            fresh=options.fresh,
+            publish=options.publish,
+            progress=not options.quiet,
+        )
+        from referee.show import print_scores
+
+        print_scores(records)
+        print(f"Everything is in {project.shown(_base(project, Path(options.out)) / records[0].preset)}")
+        if options.publish:
+            print(f"Published to {project.shown(project.results / records[0].preset)}; now: referee tables")
+    return 0
+
+
+def run(
+    project: Project,
+    preset: str,
+    *,
+    only: list[str] | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    out: Path = Path("runs"),
+    resume: bool = False,
+    fresh: bool = False,
+    publish: bool = False,
+    progress: bool = True,
+) -> list[Record]:
+    """Carry the runs of a preset to their records, one after the other.
+
+    Args:
+        overrides: settings to change, as typed on a command line: ["--k", "3"].
+        out: folder for runs; relative to the repository.
+        resume: refuse to begin a run that was never begun.
+        fresh: start over.
+        publish: copy the results to the project's folder.
+    """
+    paper = project.module()
+    from common.experiment import execute, pick_runs
+    from common.training import distributed, pick_device
+
+    configs = pick_runs(paper, preset, only)
+    configs, label = override(paper, preset, configs, overrides, prog=f"referee run {project.name}")
+    if publish and label != preset:
+        raise UsageError("run: a run with changed settings cannot be published; claims are judged by the presets.")
+    weights = project.load().weights if publish else []
+    place = distributed.start(pick_device(device))
+    base = _base(project, out) / label
+    if resume:
+        begun = [name for name in configs if (base / name / "config.json").is_file()]
+        if len(begun) < len(configs):
+            missing = ", ".join(name for name in configs if name not in begun)
+            raise UsageError(
+                f"run: --resume, but there is nothing to continue for {missing} in {project.shown(base)}. "
+                "Leave --resume away to begin."
+            )
+    print(f"{project.name} · {label} · {len(configs)} run{'s' * (len(configs) > 1)} · {place}", flush=True)
+    records: list[Record] = []
+    for number, (name, config) in enumerate(configs.items(), start=1):
+        print(f"[{number}/{len(configs)}] {name}", flush=True)
+        record, reused = execute(
+            paper,
+            project.name,
+            label,
+            name,
+            config,
+            base / name,
+            place,
+            fresh=fresh,
+            progress=progress,
+        )
+        if reused:
+            print(f"      reused: finished {record.finished}, same settings and code", flush=True)
+        records.append(record)
+    if publish and distributed.is_main():
+        for record in records:
+            publish_run(base / record.run, project.results / label / record.run, f"{label}/{record.run}" in weights)
+            if record.git_sha.endswith("+"):
+                print(f"      note: {record.run} was made from code that is not committed", file=sys.stderr)
+    return records
+
+
+def override(
+    paper: "Paper", preset: str, configs: Mapping[str, Any], arguments: Sequence[str], prog: str
+) -> tuple[dict[str, Any], str]:
+    """Settings changed by command-line arguments, and the label of what results.
+
+    The label is the preset's name, followed by '+' and eight hexadecimal digits of the changes if there are any.
+
+    Raises:
+        UsageError: an argument is no setting; the message names the nearest.
+        ConfigError: a setting is out of range, or has a value of the wrong type.
+    """
+    if not arguments:
+        return dict(configs), preset
+    fields = [f.name for f in dataclasses.fields(paper.Config)]
+    if not arguments[0].startswith("--"):
+        raise UsageError(f"run: unexpected argument '{arguments[0]}'. Settings are changed with --<setting> <value>.")
+    given: set[str] = set()
+    for argument in arguments:
+        if not argument.startswith("--"):
+            continue
+        name = argument[2:].partition("=")[0].replace("-", "_")
+        name = name if name in fields or not name.startswith("no_") else name[3:]
+        if name not in fields:
+            hint = nearest(argument.partition("=")[0], [*FLAGS, *(f"--{f}" for f in fields)])
+            raise UsageError(
+                f"run: '{preset}' has no setting '{argument.partition('=')[0]}'.{hint} Settings: {', '.join(fields)}."
+            )
+        given.add(name)
+    changed = {name: _typed(paper.Config, config, arguments, prog) for name, config in configs.items()}
+    for config in changed.values():
+        for field in given:
+            if isinstance(value := getattr(config, field), float) and not math.isfinite(value):
+                raise ConfigError(f"--{field} {value}: a finite number is needed.")
+    if changed == dict(configs):
+        return changed, preset
+    some = next(iter(changed.values()))
+    changes = {field: getattr(some, field) for field in sorted(given)}
+    digest = hashlib.sha256(json.dumps(changes, sort_keys=True, default=str).encode()).hexdigest()
+    return changed, f"{preset}+{digest[:8]}"
+
+
+def _typed(config_type: type, default: Any, arguments: Sequence[str], prog: str) -> Any:
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return tyro.cli(config_type, args=list(arguments), default=default, prog=prog)
+    except SystemExit:
+        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
+        told = [line for line in lines if line]
+        body = [line for line in told[1:] if not line.startswith("For full helptext")]
+        raise ConfigError("\n  ".join(body or told)) from None
+
+
+def _run_help(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
+    """The command's help; with a paper, its presets and settings too."""
+    actions = [a for a in top._actions if isinstance(a, argparse._SubParsersAction)]
+    actions[0].choices["run"].print_help()
+    if options.paper is None:
+        if not options.help:
+            raise UsageError(f"run: which paper? {', '.join(paper_names(find_root())) or 'There is none yet'}.")
+        return 0
+    paper = find_project(find_root(), options.paper).module()
+    print(f"\npresets of {options.paper}:")
+    for preset, runs in paper.PRESETS.items():
+        print(f"  {preset}: {', '.join(runs)}")
+    import tyro
+
+    print(f"\nsettings of {options.paper} (defaults are Config's; a preset's runs set their own):")
+    said = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(said):
+        tyro.cli(paper.Config, args=["--help"], prog=f"referee run {options.paper}")
+    lines = said.getvalue().splitlines()
+    print("\n".join(line for line in lines if line.startswith("│") and "--help" not in line))
+    return 0
+
+
+def publish_run(source: Path, target: Path, with_weights: bool) -> None:
+    """Copy a finished run into a project's results: its folder appears whole, or stays as it was."""
+    names = [*PUBLISHED, *(["weights.safetensors"] if with_weights else [])]
+    names += sorted(p.name for p in source.iterdir() if p.suffix in PICTURES)
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        for name in names:
+            path = source / name
+            if not path.is_file():
+                continue
+            if path.stat().st_size > MAX_PUBLISHED:
+                raise UserError(f"{path}: {path.stat().st_size / 1e6:.0f} MB is too large to be published in git.")
+            shutil.copyfile(path, new / name)
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _base(project: Project, out: Path) -> Path:
+    return (out if out.is_absolute() else project.root / out) / project.name
+
+
+@contextlib.contextmanager
+def _only_main_speaks() -> Any:
+    """Under `torchrun`, one process prints; the others are silent but for errors."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+# -- referee probe -----------------------------------------------------------------------------------------------------
+
+
+def probe_command(options: argparse.Namespace) -> int:
+    """`referee probe`."""
+    project = find_project(find_root(), options.paper)
+    file = project.load()
+    paper = project.module()
+    from referee.loading import check_module
+
+    offered = dict(paper.PROBES)
+    names = [n.strip() for n in options.only.split(",") if n.strip()] if options.only else list(offered)
+    for name in names:
+        if name not in offered:
+            hint = nearest(name, offered)
+            raise UsageError(f"probe: {project.name} offers no probe '{name}'.{hint} Probes: {', '.join(offered)}.")
+    shown = project.shown(project.folder / "project.yaml")
+    problems = check_module(file, paper.PRESETS, offered, shown)
+    results = [_probe(name, offered[name], sys.stderr if options.format == "table" else None) for name in names]
+    if options.format == "json":
+        print(
+            json.dumps({"project": project.name, "probes": results, "problems": [str(p) for p in problems]}, indent=1)
+        )
+    else:
+        _print_probes(results)
+    for problem in problems:
+        print(f"referee: {problem}", file=sys.stderr)
+    return 1 if problems or not all(r["passed"] for r in results) else 0
+
+
+def _probe(name: str, call: Any, progress: TextIO | None) -> dict[str, Any]:
+    if progress is not None and progress.isatty():
+        print(f"probing {name} ...", end="\r", file=progress, flush=True)
+    try:
+        result = call()
+    except UserError as error:
+        detail = str(error)
+    except Exception as error:  # what a subject raises is a finding about it, not about us
+        detail = f"it raised {type(error).__name__}: {error}"
+    else:
+        return {
+            "name": name,
+            "statement": result.statement,
+            "passed": bool(result.passed),
+            "numbers": dict(result.numbers),
+            "detail": result.detail,
+        }
+    return {"name": name, "statement": "", "passed": False, "numbers": {}, "detail": detail}
+
+
+def _print_probes(results: Sequence[Mapping[str, Any]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from referee.show import console
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("probe", "", "statement", "numbers"):
+        table.add_column(column)
+    for r in results:
+        numbers = "\n".join(f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in r["numbers"].items())
+        statement = Text(r["statement"])
+        for line in r["detail"].splitlines():
+            statement.append(f"\n- {line}", style="red")
+        verdict = Text("✓ pass", style="bold green") if r["passed"] else Text("✗ FAIL", style="bold red")
+        table.add_row(Text(r["name"]), verdict, statement, Text(numbers, style="dim"))
+    console().print(table)
+    passed = sum(r["passed"] for r in results)
+    print(f"{passed} of {len(results)} probes passed")
+
+
+# -- referee demo ------------------------------------------------------------------------------------------------------
+
+
+def demo_command(options: argparse.Namespace) -> int:
+    """`referee demo`: run, judge, re-execute the notebook, report."""
+    from referee.report import write_report
+    from referee.show import print_scores, print_verdicts
+    from referee.standing import standing
+
+    project = find_project(find_root(), options.paper)
+    preset = options.preset
+    try:
+        records = run(project, preset, device=options.device)
+    except DataError as error:
+        if preset == "smoke":
+            raise
+        print(f"\n{error}\n\nThe same movement on the bundled data instead (preset smoke):\n", file=sys.stderr)
+        preset = "smoke"
+        records = run(project, preset, device=options.device)
+    print_scores(records)
+    judged = standing(project, runs=True)
+    print_verdicts(judged, runs=True)
+    notebook = execute_notebook(project)
+    if notebook:
+        print(f"Notebook, executed anew: {project.shown(notebook)}")
+    page = write_report(judged, runs=True, output=project.runs / "report.html")
+    print(f"Report: {page}")
+    return 0
+
+
+def execute_notebook(project: Project) -> Path | None:
+    """Execute a copy of the project's notebook in `runs/`; None where there is no notebook.
+
+    Raises:
+        UserError: a cell failed; the message shows its error.
+    """
+    source = project.folder / f"{project.name}.ipynb"
+    if not source.is_file():
+        return None
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    print(f"Executing {project.shown(source)} ...", flush=True)
+    notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(project.folder)}})
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        raise UserError(f"{project.shown(source)}: a cell failed with {error.ename}: {error.evalue}") from None
+    target = project.runs / source.name
+    nbformat.write(notebook, target)  # type: ignore[no-untyped-call]
+    return target

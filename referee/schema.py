@@ -1,0 +1,228 @@
+"""What `project.yaml` may say: the data model, and the metrics a claim may be about.
+
+`python -m referee.schema` writes the model as JSON Schema to `referee/project.schema.json`, which editors use to
+complete and check a file while it is typed. `referee.loading` reads files and reports what is wrong with them.
+"""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from common.errors import nearest
+from common.records import PRESETS_ORDER
+
+
+class Metric(NamedTuple):
+    """A quantity that a claim may be about."""
+
+    unit: str
+    direction: Literal["lower", "higher"]  # which way is better
+    what: str
+
+
+METRICS: dict[str, Metric] = {
+    "nll": Metric("nats", "lower", "negative log-likelihood of an example, −log p(x)"),
+    "elbo": Metric("nats", "higher", "evidence lower bound of an example, E_q[log p(x,z) − log q(z|x)]"),
+    "iwae_bound": Metric("nats", "higher", "importance-weighted bound L_k of an example"),
+    "bits_per_dim": Metric("bits/dim", "lower", "negative log2-likelihood per dimension"),
+    "active_units": Metric("units", "higher", "latent units whose posterior mean varies with x"),
+}
+"""Known metrics. A new one is added here, with its unit and its better direction, before a claim can use it."""
+
+METRIC_NAMES = tuple(METRICS)
+
+
+def _number(value: object) -> object:
+    # Numbers stay decimals: 87.10 was printed to two places, and a float would forget that.
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise PydanticCustomError(
+            "unreadable_number",
+            "{shown} is not a number",
+            {"shown": repr(value) if isinstance(value, str) else type(value).__name__},
+        )
+    return Decimal(str(value))
+
+
+def _metric(name: str) -> str:
+    if name not in METRICS:
+        raise PydanticCustomError(
+            "unknown_metric",
+            "unknown metric '{name}'.{hint} Known: {known}",
+            {
+                "name": name,
+                "hint": nearest(name, METRIC_NAMES),
+                "known": ", ".join(METRIC_NAMES),
+            },
+        )
+    return name
+
+
+def _inside(path: str) -> str:
+    if path.startswith(("/", "\\", "~")) or ".." in re.split(r"[/\\]", path) or ":" in path:
+        raise PydanticCustomError("path_outside", "'{path}' is not a path inside the project's folder", {"path": path})
+    return path
+
+
+Number = Annotated[Decimal, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+InsidePath = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_inside)]
+MetricName = Annotated[
+    str,
+    AfterValidator(_metric),
+    WithJsonSchema({"enum": list(METRIC_NAMES)}),
+]
+Preset = Literal["smoke", "laptop", "workstation", "paper"]
+assert Preset.__args__ == PRESETS_ORDER  # type: ignore[attr-defined]
+Direction = Literal["lower", "higher"]
+
+
+class Part(BaseModel):
+    """Anything in the file: unknown fields are errors, nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Paper(Part):
+    """The paper that is implemented."""
+
+    title: Text
+    authors: Annotated[list[Text], Field(min_length=1)]
+    venue: Text
+    year: Annotated[int, Field(ge=1900, le=2100)]
+    arxiv: Annotated[str, StringConstraints(pattern=r"^\d{4}\.\d{4,5}$")] | None = None
+    """The number alone, in quotes: "1509.00519"."""
+
+
+class Member(Part):
+    """Somebody of the team, by public handle."""
+
+    handle: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}$")]
+    role: Text
+
+
+class _Claim(Part):
+    id: Slug
+    source: Text
+    """Where the paper says so: "Table 1, IWAE, 1 stochastic layer, k=50"."""
+    certainty: Literal["seen", "mem"]
+    """How surely the published value is known: "seen" in the paper or a copy of its table, or from memory ("mem")."""
+    dataset: Name
+    preset: Preset
+    """The preset the claim is about; for an ordering, the smallest at which it may be judged."""
+    note: Text | None = None
+    """What a reader should know about this claim."""
+
+
+class ValueClaim(_Claim):
+    """The paper prints a number."""
+
+    kind: Literal["value"]
+    metric: MetricName
+    unit: Text = "nats"
+    split: Literal["train", "val", "test"] = "test"
+    run: Name
+    paper_value: Number
+    direction: Direction
+    """Which way is better."""
+    tolerance: Annotated[Number, Field(ge=0)]
+    """How much worse than the paper still counts as within tolerance, in the claim's unit."""
+
+
+class OrderingClaim(_Claim):
+    """The paper says what is better than what."""
+
+    kind: Literal["ordering"]
+    statement: Text
+    metric: MetricName
+    unit: Text = "nats"
+    split: Literal["train", "val", "test"] = "test"
+    runs: Annotated[list[Name], Field(min_length=2)]
+    """Best first."""
+
+
+class FigureClaim(_Claim):
+    """The paper shows something that only a person can compare."""
+
+    kind: Literal["figure"]
+    statement: Text
+    figure: InsidePath
+    """The file that shows it here, relative to the project's folder."""
+
+
+Claim = Annotated[ValueClaim | OrderingClaim | FigureClaim, Field(discriminator="kind")]
+
+
+class Deviation(Part):
+    """Something done differently from the paper."""
+
+    where: Text
+    paper: Text
+    ours: Text
+    effect: Text
+
+
+class Borrowed(Part):
+    """Code that is not the team's own."""
+
+    path: InsidePath
+    source: Text
+    licence: Text
+    what: Text
+
+
+class Compute(Part):
+    """What the results took."""
+
+    hardware: Text
+    wall_hours: Annotated[Number, Field(ge=0)] | None = None
+    note: Text | None = None
+
+
+class ProjectFile(Part):
+    """`project.yaml`: a paper, who implements it, and what was claimed before the work started."""
+
+    stage: Literal["proposed", "v1", "v2", "published"]
+    family: Slug
+    paper: Paper
+    team: Annotated[list[Member], Field(min_length=1)]
+    licence: Text
+    probes: list[Name] = []
+    """Checks of the mathematics that apply; the paper's module offers a tiny instance of each."""
+    weights: list[Annotated[str, StringConstraints(pattern=r"^[a-z]+/[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]] = []
+    """Runs whose weights are published, as "preset/run"."""
+    claims: Annotated[list[Claim], Field(min_length=1)]
+    deviations: list[Deviation] = []
+    borrowed: list[Borrowed] = []
+    compute: Compute | None = None
+
+
+SCHEMA_FILE = Path(__file__).with_name("project.schema.json")
+
+
+def json_schema() -> str:
+    """The model as JSON Schema, as text."""
+    schema: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **ProjectFile.model_json_schema(),
+        "title": "project.yaml",
+    }
+    return json.dumps(schema, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(json_schema(), encoding="utf-8")

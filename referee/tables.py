@@ -1,0 +1,229 @@
+"""Generated tables in READMEs: made from `project.yaml` and published records, between markers.
+
+    <!-- referee:claims -->
+    (generated)
+    <!-- /referee:claims -->
+
+A project's README may hold the sections claims, results, presets and deviations; the repository's README holds
+projects. What stands outside the markers belongs to people and is never touched.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from common.errors import UserError, nearest
+from common.records import PRESETS_ORDER, write_text
+from referee.project import Project, find_project, find_root, paper_names
+from referee.schema import METRICS
+from referee.show import MARKS, duration, in_words, summary
+from referee.standing import Standing, standing
+from referee.verdicts import Verdict, show_score
+
+MARKER = re.compile(r"^<!-- (/?)referee:([\w-]+) -->[ \t]*$", re.MULTILINE)
+
+
+def tables_command(options: argparse.Namespace) -> int:
+    """`referee tables`."""
+    root = find_root()
+    names = paper_names(root)
+    projects = [find_project(root, options.paper)] if options.paper else [Project(root, n) for n in names]
+    standings = [standing(project) for project in projects]
+    stale: list[str] = []
+    fresh: dict[Path, str] = {}
+    targets: list[tuple[Path, Mapping[str, Callable[[], str]]]] = [
+        (s.project.folder / "README.md", _sections(s)) for s in standings
+    ]
+    if not options.paper:
+        targets.append((root / "README.md", {"projects": lambda: projects_table(standings)}))
+    for path, sections in targets:  # all of them before any is written
+        shown = path.relative_to(root).as_posix()
+        try:
+            old = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, UnicodeDecodeError) as error:
+            what = "is missing" if isinstance(error, FileNotFoundError) else "is not UTF-8 text"
+            raise UserError(
+                f"{shown} {what}. Write it, with <!-- referee:{next(iter(sections))} --> markers."
+            ) from None
+        new = fill(old, sections, shown)
+        if new != old:
+            stale.append(shown)
+            fresh[path] = new
+    problems = [problem for s in standings for problem in s.problems]
+    if problems:
+        raise UserError("\n".join(problems))
+    if options.check:
+        for shown in stale:
+            print(f"{shown}: a generated table is stale; run 'referee tables'.")
+        return 1 if stale else 0
+    for path, text in fresh.items():
+        write_text(path, text)
+        print(f"wrote {path.relative_to(root).as_posix()}")
+    if not fresh:
+        print("All tables are up to date.")
+    return 0
+
+
+def fill(text: str, sections: Mapping[str, Callable[[], str]], shown: str) -> str:
+    """The text with each marked section written anew.
+
+    Raises:
+        UserError: there are no markers, or one is unknown, twice there, or not closed.
+    """
+    found = list(MARKER.finditer(text))
+    if not found:
+        raise UserError(
+            f"{shown}: no markers. A table goes between <!-- referee:{next(iter(sections))} --> and "
+            f"<!-- /referee:{next(iter(sections))} -->, each on a line of its own."
+        )
+    pieces: list[str] = []
+    position = 0
+    seen: set[str] = set()
+    while found:
+        opening = found.pop(0)
+        name = opening.group(2)
+        line = text.count("\n", 0, opening.start()) + 1
+        if name not in sections:
+            hint = nearest(name, sections)
+            raise UserError(f"{shown}:{line}: unknown section '{name}'.{hint} Known: {', '.join(sections)}.")
+        if opening.group(1) or name in seen:
+            what = "closes what is not open" if opening.group(1) else "stands twice"
+            raise UserError(f"{shown}:{line}: the marker '{name}' {what}.")
+        if not found or found[0].groups() != ("/", name):
+            raise UserError(f"{shown}:{line}: '{name}' is not closed; add <!-- /referee:{name} --> after it.")
+        closing = found.pop(0)
+        seen.add(name)
+        pieces += [text[position : opening.start()], opening.group(0).rstrip(), "\n\n", sections[name](), "\n"]
+        position = closing.start()
+    return "".join([*pieces, text[position:]])
+
+
+def _sections(s: Standing) -> dict[str, Callable[[], str]]:
+    return {
+        "claims": lambda: claims_table(s),
+        "results": lambda: results_table(s),
+        "presets": lambda: presets_table(s),
+        "deviations": lambda: deviations_table(s),
+    }
+
+
+def md(text: str) -> str:
+    """Text from a file as text in a Markdown table: nothing in it is markup, and it stays on one line."""
+    text = " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~$#!])", r"\\\1", text)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _link(text: str, s: Standing, record: str) -> str:
+    """Text that leads to a record, from the project's README."""
+    folder = s.project.shown(s.project.folder) + "/"
+    return f"[{md(text)}]({record.removeprefix(folder)})" if record.startswith(folder) else md(text)
+
+
+def verdict_cell(verdict: Verdict) -> str:
+    """'✓ reproduced', with a word where it is stale."""
+    return f"{MARKS[verdict.status][0]} {verdict.status}" + (" **(stale)**" if verdict.stale else "")
+
+
+def claims_table(s: Standing) -> str:
+    """Claim, paper, ours, verdict; then what needs saying in words."""
+    rows = []
+    notes = []
+    for v in s.verdicts:
+        paper = md(v.paper) + (" ¹" if v.certainty == "mem" else "")
+        ours = _link(v.ours, s, v.records[0]) if v.records else md(v.ours)
+        at = v.judged_at or "–"
+        if v.judged_at and v.judged_at != v.preset:
+            at += f" (claim: {v.preset})"
+        where = "" if v.source == v.paper else f"<br><sub>{md(v.source)}</sub>"
+        rows.append([f"`{v.claim}`{where}", paper, ours, verdict_cell(v), at])
+        if said := in_words(v):
+            notes.append(f"- `{v.claim}`: {md(' '.join(said))}")
+    text = f"{summary(s.verdicts)[:1].upper()}{summary(s.verdicts)[1:]}.\n\n"
+    text += _table(["claim", "paper", "ours", "verdict", "judged at"], rows)
+    if any(v.certainty == "mem" for v in s.verdicts):
+        text += "\n¹ The published value is from memory and waits to be checked against the paper.\n"
+    return text + ("\n" + "\n".join(notes) + "\n" if notes else "")
+
+
+def results_table(s: Standing) -> str:
+    """Every score of every published run."""
+    rows = []
+    for preset in _ordered(s):
+        for run, evidence in s.evidence[preset].items():
+            record = evidence.record
+            for i, score in enumerate(record.scores):
+                direction = METRICS[score.name].direction if score.name in METRICS else "lower"
+                value = f"{show_score(score, direction)} {score.unit}"
+                first = [preset, _link(run, s, evidence.path)] if i == 0 else ["", ""]
+                rows.append(
+                    [*first, f"`{md(score.name)}`", md(value), f"{score.n:,}", md(score.protocol), f"{record.steps:,}"]
+                )
+    if not rows:
+        return "Nothing has been published yet.\n"
+    return _table(["preset", "run", "score", "value", "n", "protocol", "steps"], rows)
+
+
+def presets_table(s: Standing) -> str:
+    """What each published preset took, and the command that runs it."""
+    rows = []
+    for preset in _ordered(s):
+        records = [e.record for e in s.evidence[preset].values()]
+        hardware = sorted({hardware_line(r.hardware) for r in records})
+        took = duration(sum(r.wall_s for r in records))
+        command = f"`referee run {s.project.name} --preset {preset}`"
+        rows.append([preset, str(len(records)), took, md("; ".join(hardware)), command])
+    if not rows:
+        return "Nothing has been published yet.\n"
+    return _table(["preset", "runs", "took", "on", "command"], rows)
+
+
+def deviations_table(s: Standing) -> str:
+    """What was done differently, numbered."""
+    if not s.file.deviations:
+        return "None declared.\n"
+    rows = [[str(i), md(d.where), md(d.paper), md(d.ours), md(d.effect)] for i, d in enumerate(s.file.deviations, 1)]
+    return _table(["", "where", "the paper", "here", "effect"], rows)
+
+
+def projects_table(standings: list[Standing]) -> str:
+    """The repository's projects, one line each."""
+    rows = []
+    for s in standings:
+        paper = s.file.paper
+        title = md(paper.title)
+        if paper.arxiv:
+            title = f"[{title}](https://arxiv.org/abs/{paper.arxiv})"
+        authors = paper.authors[0] + (" et al." if len(paper.authors) > 1 else "")
+        stale = " **(stale)**" if any(v.stale for v in s.verdicts) else ""
+        rows.append(
+            [
+                f"[`{s.project.name}`](projects/{s.project.name}/README.md)",
+                f"{title}, {md(authors)}, {md(paper.venue)} {paper.year}",
+                s.file.stage,
+                summary(s.verdicts) + stale,
+            ]
+        )
+    return _table(["project", "paper", "stage", "claims"], rows) if rows else "There is no project yet.\n"
+
+
+def hardware_line(hardware: Mapping[str, str | int]) -> str:
+    """'Intel Xeon, 2 cores, NVIDIA H200', from a record."""
+    cores = hardware.get("cores")
+    parts = [
+        str(hardware.get("cpu", "")),
+        f"{cores} core{'s' * (cores != 1)}" if cores else "",
+        hardware.get("gpu", ""),
+    ]
+    return ", ".join(str(p) for p in parts if p)
+
+
+def _ordered(s: Standing) -> list[str]:
+    """The presets with records, from small to large; those with changed settings are left out."""
+    return [preset for preset in PRESETS_ORDER if preset in s.evidence]

@@ -1,0 +1,479 @@
+"""Verdicts: how each claim compares with what was measured. Computed here, typed nowhere.
+
+A value is judged at the claim's own preset:
+
+    reproduced        at least as good as the paper's value, to the places the paper printed
+    within tolerance  worse, by no more than the claim's tolerance
+    trend only        further off, yet every ordering claim on the same metric and preset that this run takes part in
+                      (at least one) is reproduced
+    not reproduced    further off, and no such ordering holds it up
+
+An ordering is judged at the largest preset, no smaller than the claim's, at which all its runs are there.
+Neighbours are compared through the difference of their values example by example where both kept these (the standard
+error of a paired difference is far smaller than that of either value), else through the errors of the two values:
+
+    reproduced        every step has the claimed sign, by more than two standard errors
+    trend only        every step has the claimed sign, some within two standard errors (or of unknown error)
+    not reproduced    some step goes the other way
+
+The errors cover the choice of test examples, not of the training seed. A score of kind "exact" without an error (a
+count of units) is known exactly.
+
+For both, *compute-limited* says that only smaller presets ran, and *not attempted* that nothing comparable did. Scores
+are comparable when metric, unit, split and data set are the claim's.
+
+A figure is never judged here: *for a person to judge* when there is one to look at.
+
+A verdict from a record made by other code than the present is marked stale.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Literal
+
+import numpy as np
+
+from common.records import PRESETS_ORDER, Record, Score
+from referee.schema import METRICS, Claim, FigureClaim, OrderingClaim, ValueClaim
+
+Status = Literal[
+    "reproduced",
+    "within tolerance",
+    "trend only",
+    "not reproduced",
+    "compute-limited",
+    "not attempted",
+    "for a person to judge",
+]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A record, where it lies, and the per-example values it kept."""
+
+    record: Record
+    path: str  # of record.json, as shown to people
+    examples: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Two neighbours in an ordering: by how much the first is better than the second."""
+
+    better: str
+    worse: str
+    difference: float  # > 0: as claimed
+    stderr: float | None
+    paired: bool
+    n: int | None
+
+    @property
+    def sign(self) -> bool:
+        """Whether it goes the claimed way."""
+        return self.difference > 0
+
+    @property
+    def clear(self) -> bool:
+        """Whether it goes the claimed way by more than two standard errors."""
+        return self.stderr is not None and self.difference > 2 * self.stderr and self.sign
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a claim came to, with all that a reader needs to check it."""
+
+    claim: str
+    kind: str
+    status: Status
+    statement: str  # the claim in words: the source of a value, the sentence of an ordering or a figure
+    source: str
+    certainty: str
+    metric: str | None
+    unit: str | None
+    paper: str
+    ours: str
+    protocol: str
+    preset: str  # the claim's
+    judged_at: str | None  # the preset that was looked at
+    runs: tuple[str, ...]
+    records: tuple[str, ...]
+    command: str
+    stale: bool
+    notes: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    paper_value: float | None = None
+    tolerance: float | None = None
+    value: float | None = None
+    stderr: float | None = None
+    n: int | None = None
+
+
+Records = Mapping[str, Mapping[str, Evidence]]  # preset -> run -> evidence
+
+
+def judge(
+    project: str,
+    claims: Iterable[Claim],
+    records: Records,
+    *,
+    digest: str | None = None,
+    figures: Mapping[str, str] | None = None,
+) -> list[Verdict]:
+    """The verdict on every claim, in order.
+
+    Args:
+        project: the paper's name, for the commands.
+        records: the evidence there is.
+        digest: of the code as it is now; None leaves staleness undecided (False).
+        figures: figure file -> path shown, for those that exist.
+    """
+    claims = list(claims)
+    court = _Court(project, records, digest, figures or {})
+    orderings = {c.id: court.ordering(c) for c in claims if isinstance(c, OrderingClaim)}
+    verdicts: list[Verdict] = []
+    for claim in claims:
+        if isinstance(claim, OrderingClaim):
+            verdicts.append(orderings[claim.id])
+        elif isinstance(claim, ValueClaim):
+            trends = [
+                orderings[o.id]
+                for o in claims
+                if isinstance(o, OrderingClaim) and claim.run in o.runs and _same(o, claim)
+            ]
+            verdicts.append(court.value(claim, trends))
+        else:
+            verdicts.append(court.figure(claim))
+    return verdicts
+
+
+def _same(a: OrderingClaim, b: ValueClaim) -> bool:
+    return (a.metric, a.dataset, a.split) == (b.metric, b.dataset, b.split)
+
+
+class _Court:
+    def __init__(self, project: str, records: Records, digest: str | None, figures: Mapping[str, str]):
+        self.project = project
+        self.records = records
+        self.digest = digest
+        self.figures = figures
+
+    # -- values --------------------------------------------------------------------------------------------------
+
+    def value(self, claim: ValueClaim, trends: Sequence[Verdict]) -> Verdict:
+        paper = f"{minus(str(claim.paper_value))} {claim.unit}"
+        there = self.records.get(claim.preset, {}).get(claim.run)
+        status: Status = "not attempted"
+        notes: list[str] = []
+        used: Evidence | None = None
+        score: Score | None = None
+        judged_at: str | None = None
+        where = ""
+        if there is not None:
+            score, why = comparable(there.record, claim)
+            used, judged_at = there, claim.preset
+            if score is None:
+                notes.append(f"{why}.")
+            else:
+                status, more = _weigh(claim, score, trends)
+                notes += more
+        else:
+            for preset in _smaller(claim.preset):
+                if (other := self.records.get(preset, {}).get(claim.run)) is None:
+                    continue
+                status, used, judged_at = "compute-limited", other, preset
+                score, why = comparable(other.record, claim, any_data=True)
+                where = other_data(other.record, claim)
+                notes.append(f"Only the {preset} preset ran{where}{f': {why}' if why else ''}.")
+                break
+            else:
+                larger = [p for p in _larger(claim.preset) if claim.run in self.records.get(p, {})]
+                if larger:
+                    notes.append(f"The {larger[0]} preset ran, but the claim is about {claim.preset}.")
+        return Verdict(
+            claim=claim.id,
+            kind="value",
+            status=status,
+            statement=claim.source,
+            source=claim.source,
+            certainty=claim.certainty,
+            metric=claim.metric,
+            unit=claim.unit,
+            paper=paper,
+            ours=_ours(score, claim.direction) + where if score else "–",
+            protocol=score.protocol if score else "",
+            preset=claim.preset,
+            judged_at=judged_at,
+            runs=(claim.run,),
+            records=(used.path,) if used else (),
+            command=self._command(claim.preset, [claim.run]),
+            stale=self._stale([used] if used else []),
+            notes=tuple(notes) + ((claim.note,) if claim.note else ()),
+            paper_value=float(claim.paper_value),
+            tolerance=float(claim.tolerance),
+            value=score.value if score else None,
+            stderr=score.stderr if score else None,
+            n=score.n if score else None,
+        )
+
+    # -- orderings -----------------------------------------------------------------------------------------------
+
+    def ordering(self, claim: OrderingClaim) -> Verdict:
+        notes: list[str] = []
+        status: Status = "not attempted"
+        judged_at: str | None = None
+        evidence: list[Evidence] = []
+        scores: list[Score] = []
+        steps: tuple[Step, ...] = ()
+        where = ""
+        largest_first = [*reversed(_larger(claim.preset)), claim.preset, *_smaller(claim.preset)]
+        for preset in largest_first:
+            there = self.records.get(preset, {})
+            if any(run not in there for run in claim.runs):
+                continue
+            candidates = [there[run] for run in claim.runs]
+            below = preset in _smaller(claim.preset)
+            judged = [comparable(e.record, claim, any_data=below) for e in candidates]
+            reasons = [f"{e.record.run}: {why}" for e, (s, why) in zip(candidates, judged, strict=True) if s is None]
+            found = [s for s, _ in judged if s is not None]
+            protocols = {s.protocol for s in found}
+            if not reasons and len(protocols) > 1:
+                reasons = [f"The runs were measured differently ({' / '.join(sorted(protocols))})"]
+            evidence, judged_at = candidates, preset
+            where = other_data(candidates[0].record, claim)
+            if reasons:
+                status = "compute-limited" if below else "not attempted"
+                notes.append(f"{f'Only the {preset} preset ran{where}: ' if below else ''}{'; '.join(reasons)}.")
+                break
+            scores = found
+            steps = tuple(
+                compare(claim.metric, candidates[i], scores[i], candidates[i + 1], scores[i + 1])
+                for i in range(len(scores) - 1)
+            )
+            holds = all(s.sign for s in steps)
+            if below:
+                status = "compute-limited"
+                how = _how_it_held(steps)
+                notes.append(f"Only the {preset} preset ran{where}; there the order {how}.")
+            elif holds and all(s.clear for s in steps):
+                status = "reproduced"
+            elif holds:
+                status = "trend only"
+                unclear = [f"{s.better} and {s.worse}" for s in steps if not s.clear]
+                notes.append(f"Not told apart by two standard errors: {', '.join(unclear)}.")
+            else:
+                status = "not reproduced"
+            break
+        else:
+            some = [
+                f"{p}: {', '.join(r for r in claim.runs if r not in self.records[p])} missing"
+                for p in PRESETS_ORDER
+                if any(r in self.records.get(p, {}) for r in claim.runs)
+            ]
+            if some:
+                notes.append("Not all its runs are there (" + "; ".join(some) + ").")
+        return Verdict(
+            claim=claim.id,
+            kind="ordering",
+            status=status,
+            statement=claim.statement,
+            source=claim.source,
+            certainty=claim.certainty,
+            metric=claim.metric,
+            unit=claim.unit,
+            paper=claim.statement,
+            ours=_ranking(claim, scores) + where if scores else "–",
+            protocol=scores[0].protocol if scores else "",
+            preset=claim.preset,
+            judged_at=judged_at,
+            runs=tuple(claim.runs),
+            records=tuple(e.path for e in evidence),
+            command=self._command(claim.preset, claim.runs),
+            stale=self._stale(evidence),
+            notes=tuple(notes) + ((claim.note,) if claim.note else ()),
+            steps=steps,
+        )
+
+    # -- figures -------------------------------------------------------------------------------------------------
+
+    def figure(self, claim: FigureClaim) -> Verdict:
+        path = self.figures.get(claim.figure)
+        parts = claim.figure.split("/")
+        used: list[Evidence] = []
+        if path and len(parts) == 4 and parts[0] == "results":
+            made = self.records.get(parts[1], {}).get(parts[2])
+            used = [made] if made else []
+        command = self._command(claim.preset, [parts[2]] if len(parts) == 4 else [])
+        return Verdict(
+            claim=claim.id,
+            kind="figure",
+            status="for a person to judge" if path else "not attempted",
+            statement=claim.statement,
+            source=claim.source,
+            certainty=claim.certainty,
+            metric=None,
+            unit=None,
+            paper=claim.statement,
+            ours=path or "–",
+            protocol="",
+            preset=claim.preset,
+            judged_at=parts[1] if used else None,
+            runs=tuple(e.record.run for e in used),
+            records=tuple(e.path for e in used),
+            command=command,
+            stale=self._stale(used),
+            notes=((claim.note,) if claim.note else ()),
+        )
+
+    def _command(self, preset: str, runs: Sequence[str]) -> str:
+        only = f" --only {','.join(runs)}" if runs else ""
+        return f"referee run {self.project} --preset {preset}{only}"
+
+    def _stale(self, evidence: Iterable[Evidence]) -> bool:
+        return self.digest is not None and any(e.record.code_digest != self.digest for e in evidence)
+
+
+def other_data(record: Record, claim: ValueClaim | OrderingClaim) -> str:
+    """', on digits' when a record is about other data than the claim; '' when it is about the same."""
+    if not record.data_sha256 or claim.dataset in record.data_sha256:
+        return ""
+    return f", on {', '.join(record.data_sha256)}"
+
+
+def comparable(
+    record: Record, claim: ValueClaim | OrderingClaim, *, any_data: bool = False
+) -> tuple[Score | None, str]:
+    """The record's score that a claim is about; None and the reason when there is none.
+
+    Args:
+        any_data: accept other data than the claim's, to say what came out on a smaller preset.
+    """
+    if (data := other_data(record, claim)) and not any_data:
+        return None, f"It ran{data.removeprefix(',')}, the claim is about {claim.dataset}: not comparable"
+    named = [s for s in record.scores if s.name == claim.metric]
+    on_split = [s for s in named if s.split == claim.split]
+    if not on_split:
+        has = ", ".join(f"{s.name} ({s.split})" for s in record.scores) or "no score"
+        return None, f"It has no score '{claim.metric}' on the {claim.split} split; it has {has}"
+    score = next((s for s in on_split if s.weights == "raw"), on_split[0])
+    if score.unit != claim.unit:
+        return None, f"Its '{claim.metric}' is in {score.unit}, the claim is in {claim.unit}"
+    return score, ""
+
+
+def compare(metric: str, a: Evidence, score_a: Score, b: Evidence, score_b: Score) -> Step:
+    """By how much run `a` is better than run `b`, paired example by example where that is possible."""
+    sign = -1.0 if METRICS[metric].direction == "lower" else 1.0
+    x, y = _examples(a, score_a), _examples(b, score_b)
+    same_data = a.record.data_sha256 == b.record.data_sha256
+    if x is not None and y is not None and x.shape == y.shape and len(x) > 1 and same_data:
+        d = sign * (x - y)
+        stderr = float(d.std(ddof=1) / math.sqrt(len(d)))
+        return Step(a.record.run, b.record.run, float(d.mean()), stderr, True, len(d))
+    difference = sign * (score_a.value - score_b.value)
+    error_a, error_b = _error(score_a), _error(score_b)
+    error = None if error_a is None or error_b is None else math.hypot(error_a, error_b)
+    return Step(a.record.run, b.record.run, difference, error, False, None)
+
+
+def _error(score: Score) -> float | None:
+    return 0.0 if score.stderr is None and score.kind == "exact" else score.stderr
+
+
+def _examples(evidence: Evidence, score: Score) -> np.ndarray | None:
+    """Per-example values that belong to a score: their mean is its value."""
+    values = evidence.examples.get(score.name)
+    if values is None or values.ndim != 1 or len(values) != score.n:
+        return None
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        return None
+    return values if math.isclose(values.mean(), score.value, rel_tol=1e-4, abs_tol=1e-4) else None
+
+
+def _weigh(claim: ValueClaim, score: Score, trends: Sequence[Verdict]) -> tuple[Status, list[str]]:
+    """A value against the paper's, both to the places the paper printed."""
+    exponent = claim.paper_value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    ours = Decimal(repr(score.value)).quantize(Decimal(1).scaleb(exponent), ROUND_HALF_EVEN)
+    worse_by = ours - claim.paper_value if claim.direction == "lower" else claim.paper_value - ours
+    notes: list[str] = []
+    if worse_by <= 0:
+        if -worse_by > claim.tolerance:
+            notes.append("Better than claimed by more than the tolerance: check the protocol.")
+        return "reproduced", notes
+    if worse_by <= claim.tolerance:
+        return "within tolerance", notes
+    notes.append(f"Worse by {worse_by}, the tolerance is {claim.tolerance}.")
+    here = [t for t in trends if t.judged_at == claim.preset]
+    if here and all(t.status == "reproduced" for t in here):
+        notes.append(f"The order holds: {', '.join(t.claim for t in here)}.")
+        return "trend only", notes
+    return "not reproduced", notes
+
+
+def _smaller(preset: str) -> list[str]:
+    """Presets smaller than this one, the largest first."""
+    return list(reversed(PRESETS_ORDER[: PRESETS_ORDER.index(preset)]))
+
+
+def _larger(preset: str) -> list[str]:
+    """Presets larger than this one, the smallest first."""
+    return list(PRESETS_ORDER[PRESETS_ORDER.index(preset) + 1 :])
+
+
+# -- How numbers are shown ---------------------------------------------------------------------------------------------
+
+
+def minus(text: str) -> str:
+    """A leading hyphen as a minus sign."""
+    return "−" + text[1:] if text.startswith("-") else text
+
+
+def show(value: float, stderr: float | None = None) -> str:
+    """A value to the places its error allows (two digits of the error): '84.78 ± 0.23'."""
+    if stderr:
+        places = min(6, max(0, 1 - math.floor(math.log10(stderr))))
+        return f"{minus(f'{value:.{places}f}')} ± {stderr:.{places}f}"
+    if float(value).is_integer() and abs(value) < 1e6:
+        return minus(str(int(value)))
+    return minus(f"{value:.5g}")
+
+
+def show_score(score: Score, direction: str) -> str:
+    """A score with its error; a bound is marked as one: the exact value is at most, or at least, this."""
+    mark = ("≤ " if direction == "lower" else "≥ ") if score.kind == "bound" else ""
+    return mark + show(score.value, score.stderr)
+
+
+def _bare(score: Score) -> str:
+    """The value to the places its error allows, without the error."""
+    return show(score.value, score.stderr).partition(" ")[0]
+
+
+def _ours(score: Score, direction: str) -> str:
+    return f"{show_score(score, direction)} {score.unit}"
+
+
+def _ranking(claim: OrderingClaim, scores: Sequence[Score]) -> str:
+    parts = [f"{claim.runs[0]} {_bare(scores[0])}"]
+    for run, before, score in zip(claim.runs[1:], scores, scores[1:], strict=False):
+        sign = "<" if before.value < score.value else ">" if before.value > score.value else "="
+        parts.append(f"{sign} {run} {_bare(score)}")
+    return " ".join(parts) + f" {claim.unit}"
+
+
+def show_step(step: Step) -> str:
+    """'k5 better than k1 by 0.29 ± 0.05 (paired, n = 500)', in the metric's unit."""
+    how = f" (paired, n = {step.n:,})" if step.paired else " (error unknown)" if step.stderr is None else ""
+    if step.difference == 0:
+        return f"{step.better} equals {step.worse}{how}"
+    word = "better" if step.sign else "worse"
+    return f"{step.better} {word} than {step.worse} by {show(abs(step.difference), step.stderr)}{how}"
+
+
+def _how_it_held(steps: Sequence[Step]) -> str:
+    if all(s.clear for s in steps):
+        return "held"
+    return "held, within two standard errors" if all(s.sign for s in steps) else "did not hold"

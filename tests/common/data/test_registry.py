@@ -1,0 +1,354 @@
+"""`load`: the right content from any source, the wrong content from none."""
+
+import errno
+import gzip
+import multiprocessing
+import os
+import pickle
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from common.data import load, names, registry, sources
+from common.data.sources import Address
+from common.errors import DataError
+
+CACHE = "cache/tiny"
+
+
+@pytest.fixture
+def bad_files(tiny):
+    """Three ways for images.gz to be wrong."""
+    header = b"\x00\x00\x08\x03" + np.array([12, 4, 4], ">u4").tobytes()
+    changed = tiny.images.copy()
+    changed[3, 2, 1] ^= 1
+    return {
+        "truncated": tiny.files["images.gz"][:-20],
+        "one bit changed": gzip.compress(header + changed.tobytes()),
+        "a pickle": pickle.dumps(tiny.images),
+        "empty": b"",
+    }
+
+
+# --- Where it comes from -------------------------------------------------------------------------
+
+
+def test_from_a_folder_of_the_path_list(tiny, tmp_path, monkeypatch):
+    tiny.write(tmp_path / "b" / "tiny")
+    monkeypatch.setenv("REFEREE_DATA", os.pathsep.join([str(tmp_path / "a"), str(tmp_path / "b")]))
+    data = load("tiny")
+    assert [len(split) for split in (data.train, data.val, data.test)] == [6, 2, 4]
+    assert torch.equal(data.trainval.x[:, 0], torch.from_numpy(tiny.images[:8]))
+    assert data.trainval.y is not None and data.trainval.y.tolist() == list(range(8))
+    assert data.source == str(tmp_path / "b" / "tiny")
+    assert data.dims == 16 and data.train.x.dtype == torch.uint8
+    assert "tiny" in repr(data) and "256 levels" in repr(data) and "6 x (1, 4, 4)" in repr(data)
+
+
+def test_root_comes_first_and_may_be_the_folder_itself(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("REFEREE_DATA", str(tmp_path / "b"))
+    for folder in ("a/tiny", "b/tiny", "c/Tiny/raw"):
+        tiny.write(tmp_path / folder)
+    assert load("tiny", root=tmp_path / "a").source == str(tmp_path / "a/tiny")
+    assert load("tiny", root=tmp_path / "a/tiny").source == str(tmp_path / "a/tiny")
+    assert load("tiny", root=tmp_path / "c").source == str(tmp_path / "c/Tiny/raw")
+    with pytest.raises(DataError, match=r"nowhere.* is not a folder"):
+        load("tiny", root=tmp_path / "nowhere")
+
+
+def test_content_counts_and_not_the_file(tiny, tmp_path):
+    """Another compression, another header, or none: the same digest."""
+    plain = gzip.decompress(tiny.files["images.gz"])
+    tiny.write(tmp_path / "a/tiny", images=gzip.compress(plain, 1, mtime=12345))
+    for name, content in tiny.files.items():
+        (tmp_path / "b/tiny").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "b/tiny" / name.removesuffix(".gz")).write_bytes(gzip.decompress(content))
+    assert (tmp_path / "a/tiny/images.gz").read_bytes() != tiny.files["images.gz"]
+    a, b = load("tiny", tmp_path / "a"), load("tiny", tmp_path / "b")
+    assert a.sha256 == b.sha256 == tiny.entry().sha256
+
+
+def test_downloaded_once_then_cached(server, tmp_path, capsys):
+    assert load("tiny").source == f"{server.url}/"
+    assert "images.gz" in capsys.readouterr().err  # the progress bar
+    assert "the cache" in load("tiny").source
+    assert server.requests == ["images.gz", "labels.gz"]
+    assert sorted(os.listdir(tmp_path / CACHE)) == ["images.gz", "labels.gz"]
+
+
+def test_the_next_source_when_one_fails(server, monkeypatch):
+    missing = Address({"images.gz": f"{server.url}/elsewhere/images.gz"})
+    entry = replace(registry.REGISTRY["tiny"], sources=(missing, server.address()))
+    monkeypatch.setitem(registry.REGISTRY, "tiny", entry)
+    assert load("tiny").source == f"{server.url}/"
+
+
+# --- Content that is wrong -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["truncated", "one bit changed", "a pickle", "empty"])
+def test_wrong_file_in_a_folder_is_named_and_not_used(fault, bad_files, server, tiny, tmp_path):
+    folder = tiny.write(tmp_path / "a/tiny", images=bad_files[fault])
+    with pytest.warns(UserWarning, match=r"images\.gz .*Not used"):
+        data = load("tiny", tmp_path / "a")
+    assert data.source == f"{server.url}/" and torch.equal(data.train.x[:, 0], torch.from_numpy(tiny.images[:6]))
+    assert (folder / "images.gz").read_bytes() == bad_files[fault]  # not ours to move
+
+
+@pytest.mark.parametrize("fault", ["truncated", "one bit changed", "a pickle", "empty"])
+def test_corrupted_cache_file_is_set_aside(fault, bad_files, server, tiny, tmp_path):
+    tiny.write(tmp_path / CACHE, images=bad_files[fault])
+    with pytest.warns(UserWarning, match=r"images\.gz .* set aside as images\.gz\.bad-[0-9a-f]{8}"):
+        data = load("tiny")
+    assert torch.equal(data.train.x[:, 0], torch.from_numpy(tiny.images[:6]))
+    aside = [path for path in (tmp_path / CACHE).iterdir() if ".bad-" in path.name]
+    assert len(aside) == 1, "only the file at fault"
+    assert aside[0].read_bytes() == bad_files[fault]
+    assert "the cache" in load("tiny").source
+
+
+def test_corrupted_cache_and_no_way_to_fetch(bad_files, tiny, tmp_path):
+    tiny.write(tmp_path / CACHE, images=bad_files["one bit changed"])
+    with pytest.warns(UserWarning), pytest.raises(DataError, match=r"images\.gz .*set aside"):
+        load("tiny")
+
+
+def test_wrong_content_from_a_server_never_enters_the_cache(bad_files, server, tmp_path):
+    server.files["images.gz"] = bad_files["one bit changed"]
+    with pytest.raises(DataError, match=r"images\.gz has other content than the known tiny"):
+        load("tiny")
+    assert os.listdir(tmp_path / CACHE) == []
+
+
+def test_truncated_download(server, tmp_path):
+    server.cut = 7
+    size = len(server.files["images.gz"])
+    with pytest.raises(DataError, match=rf"images\.gz was cut off after {size - 7} of {size} bytes"):
+        load("tiny")
+    assert os.listdir(tmp_path / CACHE) == []
+    server.cut = 0
+    assert len(load("tiny").train) == 6
+
+
+def test_labels_and_split_boundaries_are_part_of_the_content(tiny):
+    splits = tiny.assemble({"images": tiny.images, "labels": tiny.labels})
+    moved = {**splits, "train": splits["val"], "val": splits["train"]}
+    relabelled = {**splits, "test": replace(splits["test"], y=splits["test"].y + 1)}
+    reshaped = {**splits, "test": replace(splits["test"], x=splits["test"].x.reshape(4, 1, 2, 8))}
+    variants = [splits, moved, relabelled, reshaped]
+    assert len({registry.content_digest(variant) for variant in variants}) == 4
+
+
+# --- When nothing can be had ---------------------------------------------------------------------
+
+
+def test_error_lists_every_source_with_its_reason(tiny, server, tmp_path, monkeypatch):
+    (tmp_path / "b/tiny").mkdir(parents=True)
+    monkeypatch.setenv("REFEREE_DATA", os.pathsep.join([str(tmp_path / "a"), str(tmp_path / "b")]))
+    nobody = Address({"images.gz": "http://127.0.0.1:9/images.gz"})
+    missing = Address({"images.gz": f"{server.url}/elsewhere/images.gz"})
+    monkeypatch.setitem(registry.REGISTRY, "tiny", tiny.entry(nobody, missing))
+    with pytest.raises(DataError) as error:
+        load("tiny")
+    lines = str(error.value).splitlines()
+    for line, parts in zip(
+        lines[1:],
+        [
+            (f"1. {tmp_path / 'a/tiny'}", "no such folder"),
+            (f"2. {tmp_path / 'b/tiny'}", "images.gz and labels.gz not there"),
+            (f"3. the cache, {tmp_path / CACHE}", "not there"),
+            ("4. http://127.0.0.1:9/", "no answer for images.gz (", "refused"),
+            (f"5. {server.url}/elsewhere/", "the server answered 404"),
+            ("What to do", "images.gz labels.gz", "REFEREE_DATA"),
+        ],
+        strict=True,
+    ):
+        assert all(part in line for part in parts), line
+
+
+def test_unknown_name():
+    with pytest.raises(DataError, match="Did you mean 'fashion_mnist'"):
+        load("fasion_mnist")
+    with pytest.raises(DataError, match=r"toy\.density\('ring8'\)"):
+        load("ring8")
+
+
+def test_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REFEREE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="Set REFEREE_CACHE"):
+        load("tiny")
+
+
+def test_disk_full(server, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sources, "_receive", full)
+    with pytest.raises(DataError, match=r"No space left on device.*with space"):
+        load("tiny")
+    assert os.listdir(tmp_path / CACHE) == []
+
+
+# --- Several at once -----------------------------------------------------------------------------
+
+
+def _load_in_a_process(answers) -> None:
+    data = load("tiny")
+    answers.put((data.sha256, int(data.train.x.sum())))
+
+
+@pytest.mark.parametrize("locks", [True, False], ids=["with locks", "without locks"])
+def test_two_processes_at_once(locks, server, tiny, monkeypatch, tmp_path):
+    """With the lock the files are fetched once; where there is none, twice. Both end well."""
+    if not locks:
+        monkeypatch.setitem(sys.modules, "fcntl", None)  # makes its import fail
+    server.wait_s = 0.3
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    processes = [context.Process(target=_load_in_a_process, args=(answers,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    expected = (tiny.entry().sha256, int(tiny.images[:6].astype(int).sum()))
+    assert [answers.get(timeout=20) for _ in processes] == [expected] * 2
+    for process in processes:
+        process.join()
+    assert len(server.requests) == (2 if locks else 4)
+    assert sorted(os.listdir(tmp_path / CACHE)) == ["images.gz", "labels.gz"]
+
+
+def test_what_a_killed_process_left_behind_is_removed(server, tmp_path):
+    partial = tmp_path / CACHE / ".partial-abc"
+    partial.mkdir(parents=True)
+    (partial / "images.gz").write_bytes(b"half")
+    load("tiny")
+    assert sorted(os.listdir(tmp_path / CACHE)) == ["images.gz", "labels.gz"]
+
+
+# --- The data sets themselves --------------------------------------------------------------------
+
+
+def test_names():
+    assert set(names()) >= {"mnist", "fashion_mnist", "binarized_mnist", "dynamic_mnist", "digits"}
+    assert set(names()) >= {"omniglot", "frey_faces"}
+
+
+EXPECTED = {
+    # name: (sizes, shape, levels, classes)
+    "digits": ((1_297, 200, 300), (1, 8, 8), 17, 10),
+    "mnist": ((50_000, 10_000, 10_000), (1, 28, 28), 256, 10),
+    "fashion_mnist": ((50_000, 10_000, 10_000), (1, 28, 28), 256, 10),
+    "binarized_mnist": ((50_000, 10_000, 10_000), (1, 28, 28), 2, None),
+    "dynamic_mnist": ((50_000, 10_000, 10_000), (1, 28, 28), 256, 10),
+    "frey_faces": ((1_565, 200, 200), (1, 28, 20), 256, None),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_real_set(name, real):
+    """Pinned content, the sizes everybody knows, and no example in two splits, or twice in one."""
+    data = real(name)
+    sizes, shape, levels, classes = EXPECTED[name]
+    splits = (data.train, data.val, data.test)
+    assert tuple(len(split) for split in splits) == sizes
+    assert data.levels == levels and data.sha256 == registry.REGISTRY[name].sha256
+    for split in splits:
+        assert split.x.dtype == torch.uint8 and split.x.shape[1:] == shape
+        assert split.x.is_contiguous() and int(split.x.max()) < levels
+        if classes is None:
+            assert split.y is None
+        else:
+            assert split.y.dtype == torch.int64 and len(split.y.unique()) == classes
+    every = np.concatenate([split.x.numpy().reshape(len(split), -1) for split in splits])
+    assert len({row.tobytes() for row in every}) == sum(sizes)
+
+
+def test_dynamic_mnist_is_mnist_with_a_binary_test_set(real):
+    grey, data = real("mnist"), real("dynamic_mnist")
+    assert torch.equal(data.train.x, grey.train.x) and torch.equal(data.val.x, grey.val.x)
+    assert data.test.x.unique().tolist() == [0, 255]
+    # Each pixel is 255 with probability grey / 255: the mean over 7.8 million of them, to 5 errors.
+    p = grey.test.x.double() / 255
+    error = (p * (1 - p)).sum().sqrt() / p.numel()
+    assert abs(data.test.x.double().mean() / 255 - p.mean()) < 5 * error
+    assert torch.equal(data.test.x[grey.test.x == 255].unique(), torch.tensor([255]).byte())
+
+
+def test_frey_faces_from_the_canonical_file(real, tmp_path):
+    """The .mat of the original page and an archive of images: one content."""
+    from scipy.io import savemat
+
+    data = real("frey_faces")
+    images = torch.cat([data.train.x, data.val.x, data.test.x])[:, 0].numpy()
+    images = images[np.argsort(np.random.RandomState(0).permutation(1965))]
+    (tmp_path / "frey_faces").mkdir()
+    savemat(tmp_path / "frey_faces/frey_rawface.mat", {"ff": images.reshape(1965, 560).T})
+    other = load("frey_faces", tmp_path)
+    assert other.source == str(tmp_path / "frey_faces")
+    assert other.sha256 == data.sha256
+
+
+@pytest.fixture
+def small_omniglot(monkeypatch, tmp_path):
+    """chardata.mat with 40 and 10 characters instead of 24,345 and 8,070."""
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(0)
+    codes = {"data": rng.integers(0, 256, (784, 40)), "testdata": rng.integers(0, 256, (784, 10))}
+    alphabets = {"target": np.arange(40) % 50, "testtarget": np.arange(10) % 50}
+
+    def write(folder: Path, **changed: np.ndarray) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {key: value / 255.0 for key, value in codes.items()}
+        content |= {key: np.eye(50)[:, value] for key, value in alphabets.items()}
+        savemat(folder / "chardata.mat", {**content, **changed}, do_compression=True)
+
+    entry = registry.REGISTRY["omniglot"]
+    sizes = {"train_images": 40, "train_labels": 40, "test_images": 10, "test_labels": 10}
+    entry = replace(
+        entry,
+        arrays={name: ((n, *entry.arrays[name][0][1:]), None) for name, n in sizes.items()},
+        assemble=lambda arrays: registry._omniglot(arrays, n_val=5),
+        sources=(),
+    )
+    monkeypatch.setitem(registry.REGISTRY, "omniglot", entry)
+    write(tmp_path / "a/omniglot")
+    return codes, alphabets, write
+
+
+def test_omniglot_is_upright_and_split_like_the_paper(small_omniglot, tmp_path):
+    codes, alphabets, _ = small_omniglot
+    with pytest.warns(UserWarning, match="No digest of omniglot is pinned"):
+        data = load("omniglot", tmp_path / "a")
+    assert [len(split) for split in (data.train, data.val, data.test)] == [35, 5, 10]
+    # MATLAB stores columns: the pixel after (row, column) in the file is (row + 1, column).
+    first = data.test.x[0, 0]
+    assert first[:2, 0].tolist() == codes["testdata"][:2, 0].tolist()
+    assert first[0, 1] == codes["testdata"][28, 0]
+    order = np.random.RandomState(123).permutation(40)
+    assert data.val.y is not None and data.val.y.tolist() == alphabets["target"][order[-5:]].tolist()
+    assert (data.val.x[4, 0].T.flatten().numpy() == codes["data"][:, order[-1]]).all()
+
+
+def test_without_a_pinned_digest_the_first_content_must_stay(small_omniglot, tmp_path, recwarn):
+    codes, _, write = small_omniglot
+    first = load("omniglot", tmp_path / "a")
+    assert first.sha256 in str(recwarn.pop(UserWarning).message)
+    assert load("omniglot", tmp_path / "a").sha256 == first.sha256
+    assert not recwarn.list, "said once, not every time"
+    changed = codes["data"] / 255.0
+    changed[0, 0] = 1 - changed[0, 0]
+    write(tmp_path / "b/omniglot", data=changed)
+    with pytest.warns(UserWarning, match="other content"), pytest.raises(DataError):
+        load("omniglot", tmp_path / "b")
+
+
+def test_omniglot_outside_the_unit_interval_is_refused(small_omniglot, tmp_path):
+    codes, _, write = small_omniglot
+    write(tmp_path / "b/omniglot", data=codes["data"].astype(float))
+    with pytest.warns(UserWarning, match=r"outside \[0, 1\]"), pytest.raises(DataError):
+        load("omniglot", tmp_path / "b")

@@ -1,0 +1,162 @@
+"""Records go out and come back the same; what is wrong with one is said; digests move when the code does."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from common import records
+from common.errors import RecordError
+from common.records import Record, Score
+
+
+def a_score(**changes):
+    fields = {
+        "name": "nll",
+        "value": 86.5,
+        "stderr": 0.25,
+        "n": 10_000,
+        "unit": "nats",
+        "kind": "bound",
+        "split": "test",
+        "weights": "raw",
+        "protocol": "L_5000",
+    }
+    return Score(**{**fields, **changes})
+
+
+def a_record(**changes):
+    fields = {
+        "project": "iwae",
+        "preset": "laptop",
+        "run": "iwae-1l-k50",
+        "config": {"k": 50, "stochastic": [50]},
+        "scores": [a_score(), a_score(name="active_units", stderr=None, kind="exact")],
+        "seed": 0,
+        "steps": 100,
+        "code_digest": "c0de",
+        "git_sha": "5ha",
+        "data_sha256": {"dynamic_mnist": "da7a"},
+        "environment": {"torch": "2.13.0"},
+        "hardware": {"cpu": "a", "cores": 2},
+        "wall_s": 12.5,
+        "finished": "2026-11-21T00:00:00+00:00",
+    }
+    return Record(**{**fields, **changes})
+
+
+def test_a_record_comes_back_as_it_went(tmp_path):
+    record = a_record()
+    record.save(tmp_path)
+    assert Record.load(tmp_path) == record
+    assert record.score("nll").value == 86.5
+    assert record.score("elbo") is None
+    assert list(tmp_path.iterdir()) == [tmp_path / "record.json"]  # nothing half-written beside it
+
+
+def test_results_are_found_from_small_to_large(tmp_path):
+    for preset, run in (("paper", "b"), ("smoke", "b"), ("smoke", "a"), ("laptop", "a")):
+        a_record(preset=preset, run=run).save(tmp_path / preset / run)
+    (tmp_path / "smoke" / "unfinished").mkdir()
+    found = records.results(tmp_path)
+    assert list(found) == ["smoke", "laptop", "paper"]
+    assert list(found["smoke"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.pop("seed"), "'seed' is missing"),
+        (lambda r: r.pop("scores"), "'scores' is missing"),
+        (lambda r: r.update(colour="red"), "unknown field 'colour'"),
+        (lambda r: r.update(steps="many"), "'steps' is 'many', expected int"),
+        (lambda r: r.update(wall_s=True), "'wall_s' is True"),
+        (lambda r: r["scores"][0].pop("n"), r"scores\[0\].*'n' is missing"),
+        (lambda r: r["scores"][0].update(value="low"), r"scores\[0\].*'value' is 'low'"),
+        (lambda r: r["scores"][0].update(kind="guess"), "'guess' is not one of exact, bound, estimate"),
+        (lambda r: r["scores"][0].update(n=0), "n=0"),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_said(tmp_path, change, message):
+    raw = dataclasses.asdict(a_record())
+    change(raw)
+    (tmp_path / "record.json").write_text(json.dumps(raw))
+    with pytest.raises(RecordError, match=message):
+        Record.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "\x00"])
+def test_a_record_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(RecordError, match=r"record\.json"):
+        Record.load(tmp_path)
+
+
+def test_a_score_is_finite():
+    with pytest.raises(RecordError, match="finite"):
+        a_score(value=float("nan"))
+
+
+def test_metrics_and_examples(tmp_path):
+    assert records.read_metrics(tmp_path) == []
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "bound": -2.5}\n{"step": 2, "bound": -1.5}\n')
+    assert records.read_metrics(tmp_path)[1] == {"step": 2, "bound": -1.5}
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    with pytest.raises(RecordError, match=r"metrics\.jsonl:2"):
+        records.read_metrics(tmp_path)
+
+    assert records.read_examples(tmp_path) == {}
+    values = np.arange(5.0)
+    records.write_examples(tmp_path, {"nll": values})
+    np.testing.assert_array_equal(records.read_examples(tmp_path)["nll"], values.astype(np.float32))
+    (tmp_path / "examples.safetensors").write_bytes(b"\x80\x04\x95 a pickle begins like this")
+    with pytest.raises(RecordError, match="not a safetensors file"):
+        records.read_examples(tmp_path)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    files = {
+        "projects/toy/toy.py": '"""Doc."""\nfrom common.data import load\nfrom common import plotting\n\nX = 1\n',
+        "common/__init__.py": "",
+        "common/data/__init__.py": "from common.data.inner import load\n",
+        "common/data/inner.py": "def load():\n    return 1\n",
+        "common/plotting.py": "A = 1\n",
+        "common/unused.py": "A = 1\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "moves"),
+    [
+        ("projects/toy/toy.py", '"""Doc."""\nfrom common.data import load\nfrom common import plotting\n\nX = 2\n', True),
+        ("common/data/inner.py", "def load():\n    return 2\n", True),
+        ("common/data/__init__.py", "from common.data.inner import load\nY = 3\n", True),
+        ("common/data/inner.py", "def load():\n    '''Said\n\n    better.'''\n\n    return 1  # one\n", False),
+        ("projects/toy/toy.py", "# Why.\nfrom common.data import load\nfrom common import plotting\nX = 1\n", False),
+        ("common/plotting.py", "A = 2\n", False),
+        ("common/unused.py", "A = 2\n", False),
+    ],
+)
+def test_the_code_digest_moves_when_the_code_does_and_only_then(tree, file, text, moves):
+    before = records.code_digest(tree / "projects/toy/toy.py")
+    (tree / file).write_text(text)
+    assert (records.code_digest(tree / "projects/toy/toy.py") != before) is moves
+
+
+def test_a_hash_sign_in_a_string_is_no_comment():
+    source = 'X = "# not a comment"  # a comment\nY = """two\n# lines"""\n'
+    assert records._without_prose(source) == 'X = "# not a comment"\nY = """two\n# lines"""'
+
+
+def test_reading_records_does_not_import_torch():
+    code = "import sys, common.records, common.errors; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,275 @@
+"""A small repository with one invented paper, made anew for each test; records are written by `common.records`."""
+
+import importlib.util
+import shutil
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.records import Record, Score, code_digest, write_examples, write_text
+from referee.project import Project
+
+PROJECT_YAML = """\
+stage: v1
+family: vae
+paper:
+  title: A Paper on Toys
+  authors: [Ada Maker, Bo Player]
+  venue: ICLR
+  year: 2016
+  arxiv: "1509.00519"
+team: [{handle: team-a, role: everything}]
+licence: MIT
+probes: [good]
+weights: [laptop/k50]
+claims:
+  - id: nll-k50
+    kind: value
+    source: "Table 1, k=50"
+    certainty: seen
+    metric: nll
+    dataset: toys
+    preset: paper
+    run: k50
+    paper_value: 84.70
+    direction: lower
+    tolerance: 0.5
+  - id: more-samples-help
+    kind: ordering
+    source: section 5
+    certainty: mem
+    statement: k=50 < k=5 < k=1
+    metric: nll
+    dataset: toys
+    preset: laptop
+    runs: [k50, k5, k1]
+  - id: samples
+    kind: figure
+    source: Figure 1
+    certainty: mem
+    statement: digits can be read
+    dataset: toys
+    preset: laptop
+    figure: results/laptop/k50/samples.png
+deviations:
+  - {where: §5, paper: all of it, ours: some of it, effect: unknown}
+"""
+
+TOY = '''\
+"""An invented paper."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from common.errors import ConfigError, DataError
+from common.probes import ProbeResult
+from common.records import Score
+
+
+@dataclass(frozen=True)
+class Config:
+    k: int = 1  # samples
+    lr: float = 1e-3  # step size
+    hidden: tuple[int, ...] = (4,)  # units
+    flip: bool = False  # mirror the data
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.k < 1:
+            raise ConfigError(f"k = {self.k}: needs at least one sample (k >= 1).")
+
+
+PRESETS = {
+    "smoke": {"k1": Config(), "k5": Config(k=5)},
+    "laptop": {"k1": Config(), "k5": Config(k=5), "k50": Config(k=50)},
+}
+
+
+def build(config):
+    torch.manual_seed(config.seed)
+    return nn.Linear(2, 1)
+
+
+def train(config, run):
+    if config.k == 13:
+        raise DataError("toys: could not be reached.")
+    with open(run.directory / "metrics.jsonl", "a") as file:
+        for step in range(1, 4):
+            file.write(f'{{"step": {step}, "bound": {-90 + step}}}\\n')
+    run.steps = 3
+    run.data["toys"] = "0" * 64
+    return build(config)
+
+
+def evaluate(config, model, run):
+    values = 80 + 10 / config.k + torch.zeros(8, dtype=torch.float64)
+    run.examples["nll"] = values
+    return [Score("nll", float(values.mean()), 0.5, 8, "nats", "bound", "test", "raw", "toys")]
+
+
+def illustrate(config, model, run):
+    (run.directory / "samples.png").write_bytes(b"not a picture")
+
+
+def good():
+    return ProbeResult("good", "it is good", True, {"error": 0.0}, "")
+
+
+def bad():
+    return ProbeResult("bad", "it is good", False, {"error": 3.5}, "it is not good")
+
+
+def broken():
+    raise ValueError("[bold]no")
+
+
+PROBES = {"good": good, "bad": bad, "broken": broken}
+'''
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The repository's root."""
+    folder = tmp_path / "repository"
+    toy = folder / "projects" / "toy"
+    toy.mkdir(parents=True)
+    (folder / "pyproject.toml").write_text("")
+    (folder / "projects" / "__init__.py").write_text("")
+    (toy / "__init__.py").write_text("")
+    (toy / "project.yaml").write_text(PROJECT_YAML)
+    (toy / "toy.py").write_text(TOY)
+    readme = "# Toy\n\nBy hand.\n\n<!-- referee:claims -->\n<!-- /referee:claims -->\n\nAlso by hand.\n"
+    (toy / "README.md").write_text(readme)
+    (folder / "README.md").write_text("<!-- referee:projects -->\n<!-- /referee:projects -->\n")
+    return folder
+
+
+@pytest.fixture
+def project(root: Path) -> Project:
+    return Project(root, "toy")
+
+
+@pytest.fixture
+def there(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands run inside the repository, and its paper is loaded from there."""
+    monkeypatch.chdir(root)
+
+    def module(self: Project) -> ModuleType:
+        spec = importlib.util.spec_from_file_location("toy_under_test", self.paper_file)
+        assert spec is not None
+        assert spec.loader is not None
+        loaded = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "toy_under_test", loaded)  # dataclasses look their module up
+        spec.loader.exec_module(loaded)
+        return loaded
+
+    monkeypatch.setattr(Project, "module", module)
+    return root
+
+
+def png(width: int = 3, height: int = 2) -> bytes:
+    """A valid grey picture."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    rows = zlib.compress(b"".join(b"\0" + bytes(width) for _ in range(height)))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+MakeRecord = Callable[..., Record]
+
+
+@pytest.fixture
+def make(project: Project) -> MakeRecord:
+    """Write a run into the project's results (or another folder) and return its record."""
+
+    def write(
+        preset: str,
+        run: str,
+        nll: float | np.ndarray = 85.0,
+        stderr: float | None = 0.2,
+        *,
+        base: Path | None = None,
+        data: str = "toys",
+        picture: bool = False,
+        score: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> Record:
+        folder = (base or project.results) / preset / run
+        examples = nll if isinstance(nll, np.ndarray) else None
+        value = float(np.mean(nll))
+        n = len(examples) if examples is not None else 100
+        if examples is not None:
+            stderr = float(examples.std(ddof=1) / np.sqrt(n))
+        made = Score(
+            **{
+                "name": "nll",
+                "value": value,
+                "stderr": stderr,
+                "n": n,
+                "unit": "nats",
+                "kind": "bound",
+                "split": "test",
+                "weights": "raw",
+                "protocol": "toys, L_10",
+                **(score or {}),
+            }
+        )
+        record = Record(
+            **{
+                "project": "toy",
+                "preset": preset,
+                "run": run,
+                "config": {"k": 1},
+                "scores": [made],
+                "seed": 0,
+                "steps": 3,
+                "code_digest": code_digest(project.paper_file),
+                "git_sha": "abc",
+                "data_sha256": {data: "0" * 64},
+                "environment": {"python": "3.11"},
+                "hardware": {"cpu": "A CPU", "cores": 2},
+                "wall_s": 61.0,
+                "finished": "2026-01-02T03:04:05+00:00",
+                **fields,
+            }
+        )
+        record.save(folder)
+        if examples is not None:
+            write_examples(folder, {"nll": examples})
+        write_text(folder / "metrics.jsonl", "".join(f'{{"step": {i}, "bound": {i - 90}}}\n' for i in range(5)))
+        if picture:
+            (folder / "samples.png").write_bytes(png())
+        return record
+
+    return write
+
+
+@pytest.fixture
+def edit(project: Project) -> Callable[[str, str], None]:
+    """Replace a piece of `project.yaml`."""
+
+    def replace(old: str, new: str) -> None:
+        path = project.folder / "project.yaml"
+        text = path.read_text()
+        assert text.count(old) >= 1, old
+        path.write_text(text.replace(old, new, 1))
+
+    return replace
+
+
+@pytest.fixture
+def wipe() -> Callable[[Path], None]:
+    return shutil.rmtree

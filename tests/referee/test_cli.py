@@ -1,0 +1,307 @@
+"""The commands: what they do, what they say to a mistake, and their exit status. No mistake ends in a traceback."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.errors import NonFiniteError
+from common.records import Record
+from referee import cli, running
+from referee.cli import main
+from referee.project import Project, find_root
+
+MakeRecord = Callable[..., Record]
+Capture = pytest.CaptureFixture[str]
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _inside(there: Path) -> None:
+    """Every test runs inside the invented repository."""
+
+
+# -- without torch ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["verdicts"], ["tables"], ["report", "toy"], ["run", "--help"]])
+def test_reading_commands_stay_light(arguments: list[str], there: Path) -> None:
+    code = (
+        "import sys; from referee.cli import main; status = main(sys.argv[1:]); "
+        "heavy = {'torch', 'matplotlib', 'IPython', 'nbformat'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=there, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_verdicts_as_a_table(make: MakeRecord, capsys: Capture) -> None:
+    make("paper", "k50", 84.9, 0.2)
+    assert main(["verdicts"]) == 0
+    out = capsys.readouterr().out
+    assert "within tolerance" in out
+    assert "≤ 84.90 ± 0.20 nats" in out
+    assert "1 within tolerance, 2 not attempted" in out
+    assert "from memory" in out
+
+
+def test_verdicts_as_json(make: MakeRecord, capsys: Capture) -> None:
+    make("paper", "k50", 99.0, 0.2)
+    assert main(["verdicts", "toy", "--format", "json"]) == 0  # not reproduced: a result, not an error
+    (project,) = json.loads(capsys.readouterr().out)
+    assert project["project"] == "toy"
+    assert [v["status"] for v in project["verdicts"]] == ["not reproduced", "not attempted", "not attempted"]
+    assert project["verdicts"][0]["value"] == 99.0
+
+
+def test_verdicts_of_runs_on_this_machine(project: Project, make: MakeRecord, capsys: Capture) -> None:
+    make("paper", "k50", 84.0, base=project.runs)
+    main(["verdicts", "toy"])
+    assert "3 not attempted" in capsys.readouterr().out
+    main(["verdicts", "toy", "--runs"])
+    assert "1 reproduced, 2 not attempted" in capsys.readouterr().out
+
+
+def test_stale_and_broken_records_exit_1(project: Project, make: MakeRecord, capsys: Capture) -> None:
+    make("paper", "k50", 84.0, code_digest="other")
+    assert main(["verdicts"]) == 1
+    assert "(stale)" in capsys.readouterr().out
+    make("paper", "k50", 84.0)
+    assert main(["verdicts"]) == 0
+    (project.results / "paper" / "k50" / "record.json").write_text("[]")
+    assert main(["verdicts"]) == 1
+    assert "record.json" in capsys.readouterr().err
+
+
+def test_markup_in_files_is_text(project: Project, capsys: Capture) -> None:
+    path = project.folder / "project.yaml"
+    path.write_text(path.read_text().replace("k=50 < k=5 < k=1", "'[bold red]loud[/] k=50'"))
+    assert main(["verdicts"]) == 0
+    assert "[bold red]loud[/] k=50" in capsys.readouterr().out
+
+
+def test_a_bad_project_file_is_reported_with_its_lines(project: Project, capsys: Capture) -> None:
+    path = project.folder / "project.yaml"
+    path.write_text(path.read_text().replace("84.70", "84,70").replace("metric: nll", "metric: nlll", 1))
+    for command in (["verdicts"], ["tables"], ["report", "toy"], ["probe", "toy"]):
+        assert main(command) == 1
+        error = capsys.readouterr().err
+        assert "projects/toy/project.yaml:18: PRJ-009" in error
+        assert "projects/toy/project.yaml:22: PRJ-008" in error
+
+
+def test_a_paper_that_is_not_python(project: Project, make: MakeRecord, capsys: Capture) -> None:
+    make("paper", "k50")
+    project.paper_file.write_text("def f(:\n")
+    assert main(["verdicts"]) == 1
+    assert "not Python (line 1" in capsys.readouterr().err
+
+
+# -- mistakes in the call -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["verdict"], "unknown command 'verdict'. Did you mean 'verdicts'?"),
+        (["verdicts", "toyy"], "unknown paper 'toyy'. Did you mean 'toy'? Papers: toy."),
+        (["verdicts", "../toy"], "unknown paper '../toy'"),
+        (["verdicts", "--format", "xml"], "invalid choice: 'xml'"),
+        (["verdicts", "--rums"], "unknown argument '--rums'"),
+        (["report"], "required: paper"),
+        (["run"], "which paper? toy"),
+        (["run", "toy"], "which preset? --preset smoke | laptop"),
+        (["run", "toy", "--preset", "laptp"], "unknown preset 'laptp'. Did you mean 'laptop'?"),
+        (["run", "toy", "--preset", "smoke", "--only", "k55"], "no run 'k55'. Did you mean 'k5'?"),
+        (["run", "toy", "--preset", "smoke", "--hiden", "3"], "no setting '--hiden'. Did you mean '--hidden'?"),
+        (["run", "toy", "--preset", "smoke", "--frech"], "no setting '--frech'. Did you mean '--fresh'?"),
+        (["run", "toy", "--preset", "smoke", "k50"], "unexpected argument 'k50'"),
+        (["run", "toy", "--preset", "smoke", "--k", "many"], "--k"),
+        (["run", "toy", "--preset", "smoke", "--k", "2.5"], "--k"),
+        (["run", "toy", "--preset", "smoke", "--k"], "--k"),
+        (["run", "toy", "--preset", "smoke", "--k", "3", "4"], "4"),
+        (["run", "toy", "--preset", "smoke", "--lr", "nan"], "a finite number is needed"),
+        (["run", "toy", "--preset", "smoke", "--k", "0"], "needs at least one sample (k >= 1)"),
+        (["run", "toy", "--preset", "smoke", "--device", "cuda:99"], "cuda:99"),
+        (["run", "toy", "--preset", "smoke", "--device", "gpu"], "gpu"),
+        (["run", "toy", "--preset", "smoke", "--resume", "--fresh"], "not allowed with"),
+        (["run", "toy", "--preset", "smoke", "--resume"], "nothing to continue for k1, k5 in runs/toy/smoke"),
+        (["run", "toy", "--preset", "smoke", "--k", "3", "--publish"], "cannot be published"),
+        (["probe", "toy", "--only", "god"], "no probe 'god'. Did you mean 'good'?"),
+    ],
+)
+def test_a_wrong_call_exits_2_and_leaves_nothing(arguments: list[str], says: str, there: Path, capsys: Capture) -> None:
+    before = sorted(there.rglob("*"))
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert sorted(p for p in there.rglob("*") if "__pycache__" not in p.parts) == before
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_help_has_examples_and_the_exit_status(command: str, capsys: Capture) -> None:
+    try:
+        main([command, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+    out = capsys.readouterr().out
+    assert "examples:" in out
+    assert f"  referee {command}" in out
+    assert "exit status: 0 fine, 1 something fell short, 2 wrong usage" in out
+
+
+def test_help_of_a_paper_lists_its_settings(capsys: Capture) -> None:
+    assert main(["run", "toy", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "laptop: k1, k5, k50" in out
+    assert "--hidden" in out
+    assert "step size" in out
+
+
+def test_interrupted_exits_130(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def stop(options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("referee.show.verdicts_command", stop)
+    assert main(["verdicts"]) == 130
+    from common.training.stop import Interrupted
+
+    def saved(options: object) -> int:
+        raise Interrupted("everything is saved")
+
+    monkeypatch.setattr("referee.show.verdicts_command", saved)
+    assert main(["verdicts"]) == 130
+    assert "everything is saved" in capsys.readouterr().err
+
+
+def test_training_that_breaks_off_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise NonFiniteError("loss is nan at step 7")
+
+    monkeypatch.setattr(running, "run", fail)
+    assert main(["run", "toy", "--preset", "smoke"]) == 1
+    assert "referee: loss is nan at step 7" in capsys.readouterr().err
+
+
+def test_the_repository_is_found_from_below_and_from_outside(
+    there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert find_root(there / "projects" / "toy") == there
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    monkeypatch.chdir(outside)
+    assert find_root() == REPOSITORY
+
+
+# -- run ------------------------------------------------------------------------------------------------------------------
+
+
+def test_run_then_reuse_then_publish(there: Path, project: Project, capsys: Capture) -> None:
+    assert main(["run", "toy", "--preset", "laptop", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "toy · laptop · 3 runs · cpu" in out
+    assert "≤ 80.20 ± 0.50" in out
+    assert "Everything is in runs/toy/laptop" in out
+    assert "reused" not in out
+    first = Record.load(there / "runs" / "toy" / "laptop" / "k50")
+    assert first.config == {"k": 50, "lr": 1e-3, "hidden": [4], "flip": False, "seed": 0}
+
+    assert main(["run", "toy", "--preset", "laptop", "--quiet", "--publish", "--resume"]) == 0
+    assert capsys.readouterr().out.count("reused: finished") == 3
+    published = project.results / "laptop"
+    names = {p.name for p in (published / "k50").iterdir()}
+    expected = {"record.json", "config.json", "metrics.jsonl", "examples.safetensors", "samples.png"}
+    assert names == expected | {"weights.safetensors"}
+    assert {p.name for p in (published / "k1").iterdir()} == expected  # only k50's weights are declared
+    assert Record.load(published / "k50") == first
+    assert not [p for p in published.iterdir() if p.name.startswith(".")]
+
+    assert main(["verdicts", "toy"]) == 0
+    out = capsys.readouterr().out
+    assert "reproduced" in out
+    assert "k50 80.20 < k5 82.00 < k1 90.00 nats" in out
+
+    assert main(["run", "toy", "--preset", "laptop", "--quiet", "--fresh", "--only", "k1"]) == 0
+    assert "reused" not in capsys.readouterr().out
+    assert (there / "runs" / "toy" / "laptop" / "k5" / "record.json").exists()
+
+
+def test_changed_settings_go_to_a_folder_of_their_own(there: Path, capsys: Capture) -> None:
+    def label(*arguments: str) -> str:
+        assert main(["run", "toy", "--preset", "smoke", "--only", "k5", "--quiet", *arguments]) == 0
+        return capsys.readouterr().out.splitlines()[0].split(" · ")[1]
+
+    plain = label()
+    assert plain == "smoke"
+    changed = label("--lr", "0.5", "--hidden", "3", "4", "--flip")
+    assert len(changed) == len("smoke+") + 8
+    record = Record.load(there / "runs" / "toy" / changed / "k5")
+    assert record.preset == changed
+    assert record.config == {"k": 5, "lr": 0.5, "hidden": [3, 4], "flip": True, "seed": 0}
+    assert label("--hidden", "3", "4", "--flip", "--lr=0.5") == changed  # the order of typing does not matter
+    assert label("--lr", "0.25", "--hidden", "3", "4", "--flip") != changed
+    assert label("--k", "5") == "smoke"  # what it is already
+
+
+def test_publishing_replaces_a_folder_whole(tmp_path: Path) -> None:
+    source, target = tmp_path / "run", tmp_path / "results" / "run"
+    source.mkdir()
+    target.mkdir(parents=True)
+    (target / "old.png").write_bytes(b"old")
+    for name in ("record.json", "config.json", "manifold.png", "checkpoint.pt", "weights.safetensors"):
+        (source / name).write_bytes(b"new")
+    running.publish_run(source, target, with_weights=False)
+    assert {p.name for p in target.iterdir()} == {"record.json", "config.json", "manifold.png"}
+    (source / "manifold.png").write_bytes(bytes(running.MAX_PUBLISHED + 1))
+    with pytest.raises(Exception, match="too large"):
+        running.publish_run(source, target, with_weights=False)
+    assert (target / "manifold.png").read_bytes() == b"new"
+    assert [p.name for p in target.parent.iterdir()] == ["run"]
+
+
+# -- probe and demo -------------------------------------------------------------------------------------------------------
+
+
+def test_probe(capsys: Capture) -> None:
+    assert main(["probe", "toy", "--only", "good"]) == 0
+    assert "1 of 1 probes passed" in capsys.readouterr().out
+    assert main(["probe", "toy"]) == 1
+    out = capsys.readouterr().out
+    assert "it is not good" in out
+    assert "it raised ValueError: [bold]no" in out
+    assert "1 of 3 probes passed" in out
+    assert main(["probe", "toy", "--only", "bad", "--format", "json"]) == 1
+    (result,) = json.loads(capsys.readouterr().out)["probes"]
+    assert (result["passed"], result["numbers"]) == (False, {"error": 3.5})
+
+
+def test_probe_names_what_the_file_promises_and_the_module_lacks(project: Project, capsys: Capture) -> None:
+    path = project.folder / "project.yaml"
+    path.write_text(path.read_text().replace("probes: [good]", "probes: [good, causality]"))
+    assert main(["probe", "toy", "--only", "good"]) == 1
+    assert "PRJ-013: probes: the paper's module offers no probe 'causality'" in capsys.readouterr().err
+
+
+def test_demo(there: Path, capsys: Capture) -> None:
+    assert main(["demo", "toy"]) == 0
+    out = capsys.readouterr().out
+    assert "toy · laptop" in out
+    assert "✓ reproduced" in out
+    last = out.splitlines()[-1]
+    assert last == f"Report: {there / 'runs' / 'toy' / 'report.html'}"
+    assert main(["demo", "toy"]) == 0
+    assert capsys.readouterr().out.count("reused") == 3
+
+
+def test_demo_without_the_data_shows_the_smoke_preset(project: Project, capsys: Capture) -> None:
+    text = project.paper_file.read_text()
+    project.paper_file.write_text(text.replace('"k50": Config(k=50)', '"k50": Config(k=13)'))
+    assert main(["demo", "toy"]) == 0
+    captured = capsys.readouterr()
+    assert "toys: could not be reached" in captured.err
+    assert "toy · smoke" in captured.out
+    assert "report.html" in captured.out.splitlines()[-1]

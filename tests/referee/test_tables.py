@@ -1,0 +1,131 @@
+"""Tables in READMEs are made from records, nowhere else; what people wrote around them stays."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from common.records import Record
+from referee.cli import main
+from referee.project import Project
+from referee.standing import standing
+from referee.tables import fill, md, presets_table, results_table
+
+MakeRecord = Callable[..., Record]
+
+
+@pytest.fixture(autouse=True)
+def _inside(there: Path) -> None:
+    """Every test runs inside the repository."""
+
+
+def test_written_checked_and_stale(project: Project, make: MakeRecord, capsys: pytest.CaptureFixture[str]) -> None:
+    make("paper", "k50", 84.9, 0.21)
+    assert main(["tables", "--check"]) == 1
+    assert "projects/toy/README.md: a generated table is stale" in capsys.readouterr().out
+    assert main(["tables"]) == 0
+    text = (project.folder / "README.md").read_text()
+    assert "| `nll-k50`<br><sub>Table 1, k=50</sub> | 84.70 nats |" in text
+    assert "[≤ 84.90 ± 0.21 nats](results/paper/k50/record.json) | ≈ within tolerance | paper |" in text
+    assert text.startswith("# Toy\n\nBy hand.\n")
+    assert text.endswith("\nAlso by hand.\n")
+    overview = (project.root / "README.md").read_text()
+    assert "[A Paper on Toys](https://arxiv.org/abs/1509.00519), Ada Maker et al., ICLR 2016 | v1 |" in overview
+    assert "1 within tolerance, 2 not attempted |" in overview
+    capsys.readouterr()
+    assert main(["tables", "--check"]) == 0
+    assert main(["tables"]) == 0
+    assert "up to date" in capsys.readouterr().out
+    make("paper", "k50", 84.6, 0.21)
+    assert main(["tables", "--check"]) == 1
+    out = capsys.readouterr().out
+    assert "projects/toy/README.md" in out
+    assert "\nREADME.md: " in out
+    assert "within tolerance" in (project.folder / "README.md").read_text()  # a check changes nothing
+
+
+def test_a_table_edited_by_hand_is_stale(project: Project, make: MakeRecord) -> None:
+    make("paper", "k50", 99.0)
+    main(["tables"])
+    readme = project.folder / "README.md"
+    readme.write_text(readme.read_text().replace("✗ not reproduced", "✓ reproduced"))
+    assert main(["tables", "--check"]) == 1
+    main(["tables"])
+    assert "✗ not reproduced" in readme.read_text()
+
+
+def test_a_stale_record_is_said_to_be_stale(project: Project, make: MakeRecord) -> None:
+    make("paper", "k50", 84.9, code_digest="other")
+    main(["tables"])
+    assert "within tolerance **(stale)**" in (project.folder / "README.md").read_text()
+    assert "**(stale)**" in (project.root / "README.md").read_text()
+
+
+def test_a_broken_record_stops_before_anything_is_written(
+    project: Project, make: MakeRecord, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make("paper", "k50")
+    (project.results / "paper" / "k50" / "record.json").write_text("{")
+    before = (project.folder / "README.md").read_text()
+    assert main(["tables"]) == 1
+    assert "record.json" in capsys.readouterr().err
+    assert (project.folder / "README.md").read_text() == before
+
+
+def test_results_and_presets(project: Project, make: MakeRecord) -> None:
+    s = standing(project)
+    assert results_table(s) == presets_table(s) == "Nothing has been published yet.\n"
+    make("laptop", "k1", 86.0, 0.2)
+    make("smoke", "k1", 87.0, 0.2)
+    s = standing(project)
+    rows = results_table(s).splitlines()
+    assert rows[2].startswith("| smoke | [k1](results/smoke/k1/record.json) | `nll` | ≤ 87.00 ± 0.20 nats | 100 |")
+    assert rows[3].startswith("| laptop |")
+    assert "| laptop | 1 | 1 min 1 s | A CPU, 2 cores | `referee run toy --preset laptop` |" in presets_table(s)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nothing here\n", "no markers"),
+        ("<!-- referee:clams -->\n<!-- /referee:clams -->\n", "f.md:1: unknown section 'clams'. Did you mean 'claims'"),
+        ("\n<!-- referee:claims -->\n", "f.md:2: 'claims' is not closed"),
+        ("<!-- /referee:claims -->\n", "closes what is not open"),
+        ("<!-- referee:claims -->\n<!-- /referee:claims -->\n" * 2, "f.md:3: the marker 'claims' stands twice"),
+        ("<!-- referee:claims -->\n<!-- referee:results -->\n", "not closed"),
+    ],
+)
+def test_markers_that_cannot_be_filled(text: str, says: str) -> None:
+    with pytest.raises(UserError, match=r"f\.md") as caught:
+        fill(text, {"claims": lambda: "x\n", "results": lambda: "y\n"}, "f.md")
+    assert says in str(caught.value)
+
+
+def test_filling_twice_changes_nothing() -> None:
+    sections = {"claims": lambda: "| a |\n"}
+    once = fill("a\n<!-- referee:claims -->\nold\n<!-- /referee:claims -->\nb", sections, "f.md")
+    assert once == "a\n<!-- referee:claims -->\n\n| a |\n\n<!-- /referee:claims -->\nb"
+    assert fill(once, sections, "f.md") == once
+
+
+def test_text_from_files_is_no_markup(project: Project) -> None:
+    assert md("a|b\n<!-- /referee:claims --> `c` [d](e) *f*") == (
+        "a\\|b &lt;\\!-- /referee:claims --&gt; \\`c\\` \\[d\\](e) \\*f\\*"
+    )
+    path = project.folder / "project.yaml"
+    path.write_text(
+        path.read_text().replace("k=50 < k=5", "'x | y <!-- /referee:claims --> <script> k=50 < k=5", 1) + ""
+    )
+    path.write_text(path.read_text().replace("< k=1\n", "< k=1'\n", 1))
+    assert main(["tables"]) == 0
+    text = (project.folder / "README.md").read_text()
+    assert "<script>" not in text
+    assert text.count("<!-- /referee:claims -->") == 1
+    assert main(["tables", "--check"]) == 0
+
+
+def test_missing_readme(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    (project.folder / "README.md").unlink()
+    assert main(["tables"]) == 1
+    assert "projects/toy/README.md is missing" in capsys.readouterr().err
