@@ -283,13 +283,12 @@ def _score_rows(preset: str, runs: dict[str, Evidence] | Any) -> dict[str, Any]:
     rows = []
     for run, evidence in runs.items():
         for i, score in enumerate(evidence.record.scores):
-            direction = METRICS[score.name].direction if score.name in METRICS else "lower"
             rows.append(
                 {
                     "run": run if i == 0 else "",
                     "span": len(evidence.record.scores),
                     "score": score,
-                    "value": show_score(score, direction),
+                    "value": show_score(score),
                 }
             )
     return {"preset": preset, "rows": rows}

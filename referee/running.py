@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -179,10 +180,17 @@ def _typed(config_type: type, default: Any, arguments: Sequence[str], prog: str)
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             return tyro.cli(config_type, args=list(arguments), default=default, prog=prog)
     except SystemExit:
-        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
-        told = [line for line in lines if line]
-        body = [line for line in told[1:] if not line.startswith("For full helptext")]
-        raise ConfigError("\n  ".join(body or told)) from None
+        body = [line for line in _unboxed(said.getvalue()) if not line.startswith("For full helptext")]
+        text = "\n  ".join(body)
+        text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
+        text = re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
+        raise ConfigError(f"run: {text}") from None
+
+
+def _unboxed(text: str) -> list[str]:
+    """The lines of a message of tyro's, without its title and the box around it (of letters, or ASCII)."""
+    lines = [line.strip("│| ") for line in text.strip().splitlines()[1:]]
+    return [line for line in lines if line.strip("─-+╰╯ ")]
 
 
 def _run_help(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
@@ -203,8 +211,9 @@ def _run_help(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
     said = io.StringIO()
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(said):
         tyro.cli(paper.Config, args=["--help"], prog=f"referee run {options.paper}")
-    lines = said.getvalue().splitlines()
-    print("\n".join(line for line in lines if line.startswith("│") and "--help" not in line))
+    lines = [line.strip("│|").rstrip() for line in said.getvalue().splitlines()]
+    skip = re.compile(r"usage:|\W*options\W*$|\s*-h, --help|[\s╰╯─-]*$")
+    print("\n".join(line for line in lines if not skip.match(line)))
     return 0
 
 
@@ -351,7 +360,9 @@ def demo_command(options: argparse.Namespace) -> int:
 
 
 def execute_notebook(project: Project) -> Path | None:
-    """Execute a copy of the project's notebook in `runs/`; None where there is no notebook.
+    """Execute a copy of the project's notebook on the runs of this machine; None where there is no notebook.
+
+    The notebook reads results from the folder in the environment variable REFEREE_RESULTS.
 
     Raises:
         UserError: a cell failed; the message shows its error.
@@ -366,10 +377,19 @@ def execute_notebook(project: Project) -> Path | None:
     print(f"Executing {project.shown(source)} ...", flush=True)
     notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(project.folder)}})
+    client.config.KernelManager.transport = "ipc"  # nobody else on the machine can listen
+    there = {"REFEREE_RESULTS": str(project.runs), "PYTHONPATH": os.pathsep.join(_import_path(project))}
     try:
-        client.execute()
+        client.execute(env={**os.environ, **there})
     except CellExecutionError as error:
         raise UserError(f"{project.shown(source)}: a cell failed with {error.ename}: {error.evalue}") from None
     target = project.runs / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)  # type: ignore[no-untyped-call]
     return target
+
+
+def _import_path(project: Project) -> list[str]:
+    """Where the notebook's process finds `projects` and `common`, whatever is installed."""
+    inherited = os.environ.get("PYTHONPATH", "")
+    return [str(project.root), *([inherited] if inherited else [])]

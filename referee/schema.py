@@ -36,6 +36,7 @@ class Metric(NamedTuple):
 METRICS: dict[str, Metric] = {
     "nll": Metric("nats", "lower", "negative log-likelihood of an example, −log p(x)"),
     "elbo": Metric("nats", "higher", "evidence lower bound of an example, E_q[log p(x,z) − log q(z|x)]"),
+    "elbo_train": Metric("nats", "higher", "evidence lower bound of a training example"),
     "iwae_bound": Metric("nats", "higher", "importance-weighted bound L_k of an example"),
     "bits_per_dim": Metric("bits/dim", "lower", "negative log2-likelihood per dimension"),
     "active_units": Metric("units", "higher", "latent units whose posterior mean varies with x"),

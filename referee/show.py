@@ -15,7 +15,6 @@ from rich.text import Text
 
 from common.records import Record
 from referee.project import find_project, find_root, paper_names
-from referee.schema import METRICS
 from referee.standing import Standing, standing
 from referee.verdicts import Status, Verdict, show_score, show_step
 
@@ -137,11 +136,10 @@ def print_scores(records: Sequence[Record]) -> None:
         table.add_column(column, justify="right" if column in ("value", "n", "time") else "left")
     for record in records:
         for i, score in enumerate(record.scores):
-            direction = METRICS[score.name].direction if score.name in METRICS else "lower"
             cells = (
                 record.run if i == 0 else "",
                 score.name,
-                show_score(score, direction),
+                show_score(score),
                 score.unit,
                 f"{score.n:,}",
                 score.protocol,

@@ -16,7 +16,6 @@ from pathlib import Path
 from common.errors import UserError, nearest
 from common.records import PRESETS_ORDER, write_text
 from referee.project import Project, find_project, find_root, paper_names
-from referee.schema import METRICS
 from referee.show import MARKS, duration, in_words, summary
 from referee.standing import Standing, standing
 from referee.verdicts import Verdict, show_score
@@ -159,8 +158,7 @@ def results_table(s: Standing) -> str:
         for run, evidence in s.evidence[preset].items():
             record = evidence.record
             for i, score in enumerate(record.scores):
-                direction = METRICS[score.name].direction if score.name in METRICS else "lower"
-                value = f"{show_score(score, direction)} {score.unit}"
+                value = f"{show_score(score)} {score.unit}"
                 first = [preset, _link(run, s, evidence.path)] if i == 0 else ["", ""]
                 rows.append(
                     [*first, f"`{md(score.name)}`", md(value), f"{score.n:,}", md(score.protocol), f"{record.steps:,}"]

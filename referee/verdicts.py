@@ -441,9 +441,15 @@ def show(value: float, stderr: float | None = None) -> str:
     return minus(f"{value:.5g}")
 
 
-def show_score(score: Score, direction: str) -> str:
-    """A score with its error; a bound is marked as one: the exact value is at most, or at least, this."""
-    mark = ("≤ " if direction == "lower" else "≥ ") if score.kind == "bound" else ""
+def show_score(score: Score, direction: str | None = None) -> str:
+    """A score with its error; a bound is marked as one: the exact value is at most, or at least, this.
+
+    Args:
+        direction: which way is better, the metric's own when not given.
+    """
+    if direction is None and score.name in METRICS:
+        direction = METRICS[score.name].direction
+    mark = {"lower": "≤ ", "higher": "≥ ", None: "bound "}[direction] if score.kind == "bound" else ""
     return mark + show(score.value, score.stderr)
 
 

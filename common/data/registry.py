@@ -214,8 +214,8 @@ def _read_layout(entry: DataSet, layout: Layout, folder: Path, source: str) -> D
     except _Mismatch as mismatch:
         pinned = {name: entry.arrays[name][1] for name in arrays}
         changed = [name for name in arrays if array_digest(arrays[name]) != pinned[name]]
-        files = {layout[name][0] for name in changed or arrays}
-        raise _Faults({file: f"has other content than the known {entry.name} ({mismatch})" for file in files}) from None
+        files = dict.fromkeys(layout[name][0] for name in changed or arrays)
+        raise _Faults(dict.fromkeys(files, f"has other content than the known {entry.name} ({mismatch})")) from None
 
 
 def _verified(entry: DataSet, splits: Splits, source: str) -> Data:

@@ -195,7 +195,7 @@ def _receive(response: http.client.HTTPResponse, path: Path, total: int | None) 
 def _client(command: list[str], folder: Path, label: str) -> None:
     """Run a package manager in `folder`, showing for how long it runs.
 
-    Raises Unavailable with its last words.
+    Raises Unavailable with the line of its output that says most.
     """
     if shutil.which(command[0]) is None:
         raise Unavailable(f"{command[0]} is not installed")
@@ -215,10 +215,17 @@ def _client(command: list[str], folder: Path, label: str) -> None:
             process.kill()
             process.wait()
     if process.returncode:
-        words = log.read_text(errors="replace").strip().splitlines()
-        telling = [line for line in words if "error" in line.lower() or line.startswith("E:")]
-        last = (telling or words or ["it said nothing"])[-1].strip()
-        raise Unavailable(f"{command[0]} failed: {last[:200]}")
+        raise Unavailable(f"{command[0]} failed: {_reason(log.read_text(errors='replace'))}")
+
+
+def _reason(output: str) -> str:
+    """The line in which a package manager says why it failed: npm buries it in a stack trace."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for mark in ("failed, reason:", "E: ", "error"):
+        for line in lines:
+            if mark in line:
+                return line[:300]
+    return lines[-1][:300] if lines else "it said nothing"
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ class Data:
     def __repr__(self) -> str:
         levels = "" if self.levels is None else f", {self.levels} levels"
         splits = "".join(f"\n  {name:5} {getattr(self, name)!r}" for name in ("train", "val", "test"))
-        return f"Data({self.name!r}{levels}, sha256 {self.sha256[:12]}…, from {self.source}" f"{splits}\n)"
+        return f"Data({self.name!r}{levels}, sha256 {self.sha256[:12]}…, from {self.source}{splits}\n)"
 
 
 def content_digest(splits: dict[str, Split]) -> str:

@@ -218,7 +218,7 @@ def bound(
             weight, for instance because it takes the KL in closed form.
         covering: q(h|x) has at least the posterior's tails, as the prior has.
         repeats: independent calls per k, at least 40.
-        rows: examples per call; x is repeated to about so many.
+        rows: examples per call and max(ks) samples; x is repeated, and every row must get noise of its own.
 
     Raises:
         ConfigError: no ks, a k below 1, or too few repeats for the tolerance to hold.
@@ -231,8 +231,10 @@ def bound(
             f"repeats = {repeats}: at least 40 are needed for a standard error to be trusted."
         )
     copies = max(1, rows // len(x))
-    tiled = x.repeat(copies, *(1,) * (x.dim() - 1))
-    n = len(tiled)
+
+    def tiled(times: int) -> Tensor:
+        """x, `times` * `copies` times over."""
+        return x.repeat(times * copies, *(1,) * (x.dim() - 1))
 
     def source(stream: int) -> torch.Generator:
         return torch.Generator(device=x.device).manual_seed(10**6 * seed + stream)
@@ -248,61 +250,57 @@ def bound(
 
         dtype = torch.float64
 
-        def draw(
-            fn: Callable[[torch.Generator], Tensor], what: str, noise: torch.Generator
-        ) -> Tensor:
+        def draw(value: Tensor, n: int, what: str) -> Tensor:
             nonlocal dtype
-            with torch.no_grad():
-                value = fn(noise)
-            if (
-                isinstance(value, Tensor)
-                and value.dtype.is_floating_point
-                and value.dtype != torch.float64
-            ):
+            values = found.per_example(value, n, what)
+            if value.dtype.is_floating_point and value.dtype != torch.float64:
                 dtype = value.dtype
-            return found.per_example(value, n, what)
+            return values
 
-        def single(noise: torch.Generator) -> Tensor:
+        def single(examples: Tensor, noise: torch.Generator) -> Tensor:
             if log_weights is None:
-                return bound_fn(tiled, 1, noise)
-            value = log_weights(tiled, 1, noise)
+                return bound_fn(examples, 1, noise)
+            value = log_weights(examples, 1, noise)
             if value.dim() != 2 or len(value) != 1:
                 raise found.broken(
-                    f"log_weights has shape {tuple(value.shape)} for k = 1; (1, {n}) is expected"
+                    f"log_weights has shape {tuple(value.shape)} for k = 1; (1, {len(examples)}) is expected"
                 )
             return value[0]
 
-        # Means over a call's rows: repeats are independent even if the rows of one call share their noise.
+        # As many log weights for each k as for the reference: small k take the most rows, and are where one sample
+        # more or less can be told. Standard errors are over calls, which are independent.
         telling = next((k for k in ks if k > 1), 1)  # the k that must be told from k + 1
         pool_size = max(ks[-1], telling + 1, 16)
         measured: dict[int, Tensor] = {}
         for k in ks:
-
-            def ask(noise: torch.Generator, k: int = k) -> Tensor:
-                return bound_fn(tiled, k, noise)
-
-            # As many log weights for each k as the reference will use: small k take the most calls, and are where
-            # one sample more or less can be told.
-            calls = pool_size // k
-            noise = source(k)
-            values = [draw(ask, f"L_{k}", noise) for _ in range(repeats * calls)]
+            examples, noise = tiled(pool_size // k), source(k)
+            n = len(examples)
+            with torch.no_grad():
+                values = [draw(bound_fn(examples, k, noise), n, f"L_{k}") for _ in range(repeats)]
+                again = draw(bound_fn(examples, k, source(k)), n, f"L_{k}")
             found.expect(
-                bool(torch.equal(values[0], draw(ask, f"L_{k}", source(k)))),
+                bool(torch.equal(values[0], again)),
                 f"L_{k} differs between two calls with equal generators: its noise comes from elsewhere",
             )
-            measured[k] = (
-                torch.stack([value.mean() for value in values]).view(repeats, calls).mean(1)
+            first = values[0].view(-1, len(x))
+            found.expect(
+                not torch.equal(values[0], values[1])
+                or bool(torch.equal(first, first[:1].expand_as(first))),
+                f"L_{k} has the same noise in every call, wherever the generator stands",
             )
+            measured[k] = torch.stack([value.mean() for value in values])
             found.numbers[f"L_{k}"] = float(measured[k].mean())
-        noise = source(0)
+        examples, noise = tiled(pool_size), source(0)
         pools = []
         reference: dict[int, list[Tensor]] = {k: [] for k in {*ks, telling + 1}}
         for _ in range(repeats):
-            pool = torch.stack([draw(single, "one log weight", noise) for _ in range(pool_size)])
+            with torch.no_grad():
+                pool = draw(single(examples, noise), len(examples), "one log weight")
+            pool = pool.view(pool_size, copies * len(x))
             pools.append(pool)
             for k, means in reference.items():
-                groups = len(pool) // k
-                weights = pool[: groups * k].view(groups, k, n)
+                groups = pool_size // k
+                weights = pool[: groups * k].view(groups, k, -1)
                 means.append((weights.logsumexp(1) - math.log(k)).mean())
         slack = rounding(dtype, target)
 
@@ -346,13 +344,11 @@ def bound(
         )
 
         if elbo is not None:
-            left, right = source(10**6 - 1), source(10**6 - 1)
-            plain = [
-                draw(lambda noise: elbo(tiled, noise), "the ELBO", left) for _ in range(repeats)
-            ]
-            bound_1 = [
-                draw(lambda noise: bound_fn(tiled, 1, noise), "L_1", right) for _ in range(repeats)
-            ]
+            examples, left, right = tiled(1), source(10**6 - 1), source(10**6 - 1)
+            n = len(examples)
+            with torch.no_grad():
+                plain = [draw(elbo(examples, left), n, "the ELBO") for _ in range(repeats)]
+                bound_1 = [draw(bound_fn(examples, 1, right), n, "L_1") for _ in range(repeats)]
             exactly = all(torch.equal(a, b) for a, b in zip(plain, bound_1, strict=True))
             found.numbers["L_1 is the ELBO"] = "to the bit" if exactly else "in expectation"
             difference, error = _mean_and_error(

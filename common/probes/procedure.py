@@ -152,7 +152,7 @@ def resume(
     half of all updates, and the last but one, each in a fresh directory. Required:
       - two runs that nobody interrupts agree (otherwise there is nothing to compare with);
       - every tensor, and every file in `files` that the uninterrupted run leaves, is the same to the bit;
-      - the last session makes only the updates that were not saved: starting over is not resuming.
+      - the last session makes no update that was saved: starting over is not resuming.
     Exact, no tolerance. Cost: five complete runs and some repeated updates; the instance should take 4 to 20 updates.
     Call from the main thread, on one process. A kill within the writing of a checkpoint is not played here.
 
@@ -211,18 +211,19 @@ def _interrupted_run(
     finished, saved, end = _session(train, directory, seed, stop=moment)
     if finished is not None:
         return [f"SIGTERM at update {moment} of {total} does not stop training"]
-    graceful = not isinstance(end, _Killed)
     remaining = total - saved
     if remaining > 1:
         finished, _, _ = _session(train, directory, seed, kill=1 + remaining // 2)
-    finished, made, end = _session(train, directory, seed)
-    if finished is None:
-        return [f"stopped at update {moment}, it does not continue: {end}"]
+    finished, made, _ = _session(train, directory, seed)
+    assert finished is not None
     complaints = []
-    if made >= total if not graceful else made != remaining:
-        missing = "" if graceful else " (SIGTERM ends it without a checkpoint)"
+    if isinstance(end, _Killed):
         complaints.append(
-            f"stopped after update {saved} of {total}, the last session makes {made} updates, not {remaining}{missing}"
+            f"SIGTERM at update {moment} of {total} ends training without a checkpoint"
+        )
+    elif made > remaining:
+        complaints.append(
+            f"stopped after update {saved} of {total}, the last session makes {made} updates, not {remaining}"
         )
     if difference := _difference(wanted, finished):
         complaints.append(

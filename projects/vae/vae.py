@@ -18,8 +18,10 @@ Notation     here            shape        paper
              decoder         theta        the generative model p(x|z)
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -27,7 +29,7 @@ from torch import Tensor, nn
 from torch.optim import Adagrad, Optimizer
 
 from common import plotting, probes
-from common.data import Batch, Batches, Data, Scale, Split, load
+from common.data import Batch, Batches, Data, Scale, load
 from common.distributions import bernoulli_log_prob, normal_kl, normal_log_prob, standard_normal_log_prob
 from common.errors import ConfigError
 from common.evaluation.likelihood import log_mean_exp, mean_score
@@ -36,6 +38,7 @@ from common.records import Score
 from common.training import State, fit, place, sgd_step
 
 SHAPES = {"mnist": (28, 28), "frey_faces": (28, 20), "digits": (8, 8)}
+TARGETS = {"bernoulli": "grey levels as Bernoulli targets", "gaussian": "density of grey levels scaled to [0, 1]"}
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,14 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("latents", "hidden", "batch_size", "z_samples", "eval_z_samples"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: it must be at least 1.")
+        positive = ("latents", "hidden", "batch_size", "z_samples", "eval_z_samples", "step_size", "init_std")
+        if wrong := [f"{name} = {getattr(self, name)}" for name in positive if not getattr(self, name) > 0]:
+            raise ConfigError(f"{', '.join(wrong)}: must be above 0.")
         if self.samples < self.batch_size:
             raise ConfigError(f"samples = {self.samples}: less than one minibatch of {self.batch_size}.")
-        if not (self.step_size > 0 and self.init_std > 0):
-            raise ConfigError(f"step_size = {self.step_size} and init_std = {self.init_std} must be above 0.")
 
 
-# -- Model (appendix C: one hidden layer of tanh units) -------------------------------------------------------------------
+# -- Model (appendix C: one hidden layer of tanh units) ---------------------------------------------------------------
 
 
 class BernoulliMLP(nn.Module):
@@ -95,9 +96,9 @@ class BernoulliMLP(nn.Module):
 
 
 class GaussianMLP(nn.Module):
-    """Appendix C.2: N(mean, diag exp(log_var)), both linear in tanh(W3 z + b3). As an encoder, x takes the place of z.
+    """Appendix C.2: N(mean, diag exp(log_var)), both linear in tanh(W3 z + b3). In the encoder x and z change places.
 
-    unit_mean: means in (0, 1) through a sigmoid, as the decoder for Frey faces has them.
+    unit_mean: a sigmoid puts the means into (0, 1), as in the decoder for Frey faces (section 5).
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, unit_mean: bool = False) -> None:
@@ -140,12 +141,6 @@ class VAE(nn.Module):
         """log p(x, z), z (..., B, J) -> (..., B) nats."""
         return standard_normal_log_prob(z) + self.decoder.log_prob(x_BD, z)
 
-    def log_weights(self, x_BD: Tensor, k: int, generator: torch.Generator) -> Tensor:
-        """log p(x, z) - log q(z|x) for k samples z ~ q(z|x): (k, B) nats."""
-        mean, log_var = self.encoder(x_BD)
-        z_LBJ = reparameterise(mean, log_var, normal((k, *mean.shape), generator))
-        return self.log_joint(x_BD, z_LBJ) - normal_log_prob(z_LBJ, mean, log_var)
-
     def elbo(self, x_BD: Tensor, *, z_samples: int = 1, generator: torch.Generator) -> Tensor:
         """The lower bound by estimator B, one draw of it: (B,) nats."""
         return estimator_b(self, x_BD, normal((z_samples, len(x_BD), self.latents), generator))
@@ -167,7 +162,7 @@ def normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.randn(tuple(shape), generator=generator, device=generator.device)
 
 
-# -- The SGVB estimators (section 2.3): functions of the datapoint and of the noise ------------------------------------------
+# -- The SGVB estimators (section 2.3): functions of the datapoint and of the noise -----------------------------------
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
@@ -175,21 +170,26 @@ def reparameterise(mean: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
     return mean + torch.exp(0.5 * log_var) * eps
 
 
-def estimator_a(model: VAE, x_BD: Tensor, eps_LBJ: Tensor) -> Tensor:
-    """Eq. (6): the mean over L samples of log p(x, z) - log q(z|x), (B,) nats. Asks nothing of q and the prior."""
+def log_weights(model: VAE, x_BD: Tensor, eps_LBJ: Tensor) -> Tensor:
+    """log p(x, z) - log q(z|x), (L, B) nats."""
     mean, log_var = model.encoder(x_BD)
     z_LBJ = reparameterise(mean, log_var, eps_LBJ)
-    return (model.log_joint(x_BD, z_LBJ) - normal_log_prob(z_LBJ, mean, log_var)).mean(0)
+    return model.log_joint(x_BD, z_LBJ) - normal_log_prob(z_LBJ, mean, log_var)
+
+
+def estimator_a(model: VAE, x_BD: Tensor, eps_LBJ: Tensor) -> Tensor:
+    """Eq. (6): everything is sampled, so it asks nothing of q and the prior; (B,) nats."""
+    return log_weights(model, x_BD, eps_LBJ).mean(0)
 
 
 def estimator_b(model: VAE, x_BD: Tensor, eps_LBJ: Tensor) -> Tensor:
     """Eq. (7), for a Gaussian q eq. (10): the KL in closed form (appendix B), only log p(x|z) sampled; (B,) nats."""
     mean, log_var = model.encoder(x_BD)
-    z_LBJ = reparameterise(mean, log_var, eps_LBJ)
-    return model.decoder.log_prob(x_BD, z_LBJ).mean(0) - normal_kl(mean, log_var)
+    log_p = model.decoder.log_prob(x_BD, reparameterise(mean, log_var, eps_LBJ))
+    return log_p.mean(0) - normal_kl(mean, log_var)
 
 
-# -- The two algorithms (section 5): what each minimises, and over which parameters ------------------------------------------
+# -- The two algorithms (section 5): what each minimises, and over which parameters -----------------------------------
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 
@@ -202,15 +202,12 @@ def negative_bound(model: VAE, x_BD: Tensor, config: Config, generator: torch.Ge
 
 
 def wake_loss(model: VAE, x_BD: Tensor, config: Config, generator: torch.Generator) -> Loss:
-    """Wake: explain the data by what the recognition model sees in them, -E_q[log p(x, z)]. Its step is for theta.
-
-    p(z) has no parameters, so log p(x|z) is all that counts. The bound is reported beside it, for figure 2.
-    """
+    """Wake: explain the data by what the recognition model sees in them, -E_q[log p(x|z)]. Its step is for theta."""
     with torch.no_grad():
         mean, log_var = model.encoder(x_BD)
         z_LBJ = reparameterise(mean, log_var, normal((config.z_samples, *mean.shape), generator))
     log_p = model.decoder.log_prob(x_BD, z_LBJ).mean()
-    return -log_p, {"bound": log_p.detach() - normal_kl(mean, log_var).mean()}
+    return -log_p, {"bound": log_p.detach() - normal_kl(mean, log_var).mean()}  # the bound only to be drawn
 
 
 def sleep_loss(model: VAE, dream: tuple[Tensor, Tensor]) -> Loss:
@@ -220,11 +217,10 @@ def sleep_loss(model: VAE, dream: tuple[Tensor, Tensor]) -> Loss:
 
 
 def optimizers(model: VAE, config: Config, examples: int) -> dict[str, Optimizer]:
-    """Adagrad over all parameters for AEVB, one over theta and one over phi for wake-sleep.
+    """One Adagrad over theta and phi for AEVB, one over each for wake-sleep.
 
-    The prior p(theta) = N(0, I) makes the objective sum_i L(x_i) + log p(theta) (section 5). Divided by the number of
-    examples N, as the bound here is, the prior's gradient is -theta / N: a weight decay of 1 / N. It is for the
-    generative parameters alone. Adagrad does not mind the division: its step is the same for any multiple of a loss.
+    MAP, section 5: the objective is sum_i L(x_i) + log N(theta; 0, I). Here it is divided by the number of examples N,
+    which Adagrad's steps do not feel, and so the prior is a weight decay of 1 / N on theta.
     """
     theta = {"params": list(model.decoder.parameters()), "weight_decay": 1 / examples}
     phi = {"params": list(model.encoder.parameters())}
@@ -232,77 +228,48 @@ def optimizers(model: VAE, config: Config, examples: int) -> dict[str, Optimizer
     return {name: Adagrad(groups, lr=config.step_size, fused=True) for name, groups in owners.items()}
 
 
-# -- Training ---------------------------------------------------------------------------------------------------------------
+# -- Training ---------------------------------------------------------------------------------------------------------
 
 
-def data_of(config: Config, run: Run) -> Data:
-    """The data set; training uses all that is not test. No setting is chosen by a held-out set, as in the paper."""
-    return run.uses(load(config.dataset))
-
-
-def grey(data: Data, split: Split, device: torch.device) -> Tensor:
-    """A split as x in [0, 1], (N, D); no noise is added to the levels."""
-    x, _ = Scale(levels(data)).encode(split.x.flatten(1).to(device))
-    return x
-
-
-def levels(data: Data) -> int:
-    if data.levels is None:
-        raise ConfigError(f"'{data.name}' has no grey levels; this model is for images.")
-    return data.levels
+def grey(data: Data, images: Tensor) -> Tensor:
+    """Images of a data set as x in [0, 1], (B, D)."""
+    return Scale(data.levels).encode(images.flatten(1))[0]
 
 
 def build(config: Config) -> VAE:
     """The untrained model, initialised from the configuration's seed."""
     torch.manual_seed(config.seed)
-    height, width = SHAPES[config.dataset]
-    return VAE(config, height * width)
+    return VAE(config, dims=math.prod(SHAPES[config.dataset]))
 
 
 def train(config: Config, run: Run) -> VAE:
-    """Train by AEVB or wake-sleep until `samples` training examples were evaluated."""
-    data = data_of(config, run)
+    """Train on all that is not test, by AEVB or wake-sleep, until `samples` examples were evaluated."""
+    data = run.uses(load(config.dataset))
     model = build(config)
     place(model, run.device)
-    scale = Scale(levels(data))
     batches = Batches(data.trainval, config.batch_size, seed=config.seed, device=run.device)
-    state = State(
-        model,
-        optimizers(model, config, examples=len(data.trainval)),
-        torch.Generator(run.device).manual_seed(config.seed),
-    )
+    adagrad = optimizers(model, config, examples=len(data.trainval))
+    state = State(model, adagrad, torch.Generator(run.device).manual_seed(config.seed))
 
     def step(state: State, batch: Batch) -> dict[str, Tensor]:
-        x_BD, _ = scale.encode(batch.x.flatten(1))
-        noise, adagrad = state.generator, state.optimizers
+        x_BD, noise = grey(data, batch.x), state.generator
         if config.algorithm == "aevb":
             return sgd_step(lambda x: negative_bound(model, x, config, noise), adagrad["aevb"], x_BD)
         wake = sgd_step(lambda x: wake_loss(model, x, config, noise), adagrad["wake"], x_BD)
         sleep = sgd_step(lambda dream: sleep_loss(model, dream), adagrad["sleep"], model.dream(len(x_BD), noise))
         return {**wake, "sleep_loss": sleep["loss"]}
 
-    steps = config.samples // config.batch_size
-    curve = TestCurve(model, grey(data, data.test, run.device), config, steps)
-    fit(state, batches, step, steps=steps, run=run, log_every=max(1, steps // 400), hooks=[curve])
+    steps, x_test = config.samples // config.batch_size, grey(data, data.test.x.to(run.device))
+    due = {round(10 ** (j / 4) / config.batch_size) for j in range(16, 33)} | {steps}  # even on figure 2's axis
+
+    def test_curve(state: State) -> dict[str, float] | None:  # to be drawn; nothing is ever chosen by it
+        return {"test_bound": float(bounds(model, x_test, 1, config.seed + 3).mean())} if state.step in due else None
+
+    fit(state, batches, step, steps=steps, run=run, log_every=max(1, steps // 400), hooks=[test_curve])
     return model
 
 
-class TestCurve:
-    """The test bound at points evenly spaced on figure 2's logarithmic axis. For the figure: nothing is chosen by it."""
-
-    __test__ = False  # not a test case, whatever its name
-
-    def __init__(self, model: VAE, x_test: Tensor, config: Config, steps: int) -> None:
-        self.model, self.x_test, self.seed = model, x_test, config.seed
-        self.due = {round(10 ** (j / 4) / config.batch_size) for j in range(16, 33)} | {steps}  # from 10^4 examples on
-
-    def __call__(self, state: State) -> dict[str, float] | None:
-        if state.step not in self.due:
-            return None
-        return {"test_bound": float(bounds(self.model, self.x_test, 1, self.seed + 3).mean())}
-
-
-# -- Evaluation (the average lower bound per datapoint, figure 2) ---------------------------------------------------------
+# -- Evaluation (the average lower bound per datapoint, figure 2) -----------------------------------------------------
 
 
 @torch.no_grad()
@@ -315,27 +282,22 @@ def bounds(model: VAE, x_ND: Tensor, z_samples: int, seed: int) -> Tensor:
 
 def evaluate(config: Config, model: VAE, run: Run) -> list[Score]:
     """The lower bound on the whole test set, and on as many training examples, in nats per example."""
-    data = data_of(config, run)
-    test = grey(data, data.test, run.device)
-    train = grey(data, data.train, run.device)[: len(test)]
-    what = {
-        "bernoulli": "grey levels in [0, 1] as Bernoulli targets",
-        "gaussian": f"density of grey levels in [0, 1]^{data.dims}, no noise added",
-    }[config.decoder]
+    data = run.uses(load(config.dataset))
+    n = min(len(data.test), len(data.train))
     scores = []
-    for name, split, x in (("elbo", "test", test), ("elbo_train", "train", train)):
-        elbo = bounds(model, x, config.eval_z_samples, config.seed + 1)
+    for name, split, images in (("elbo", "test", data.test.x), ("elbo_train", "train", data.train.x[:n])):
+        elbo = bounds(model, grey(data, images.to(run.device)), config.eval_z_samples, config.seed + 1)
         run.examples[name] = elbo
-        protocol = f"{data.name}: {what}; L={config.eval_z_samples} samples of z, {len(x)} {split} examples"
+        protocol = f"{data.name}, {TARGETS[config.decoder]}, L={config.eval_z_samples}, {len(elbo)} {split} examples"
         scores.append(mean_score(elbo, name, unit="nats", kind="bound", split=split, protocol=protocol))
     return scores
 
 
-# -- Figures ------------------------------------------------------------------------------------------------------------
+# -- Figures ----------------------------------------------------------------------------------------------------------
 
 
-def manifold(side: int) -> Tensor:
-    """The codes of figure 4: a grid of equal probabilities through the inverse Gaussian CDF, (side * side, 2)."""
+def manifold_codes(side: int) -> Tensor:
+    """Figure 4's z: a grid even in probability, by the inverse CDF of the prior; z_2 grows to the right, (side^2, 2)."""
     z = torch.special.ndtri((torch.arange(side) + 0.5) / side)
     return torch.cartesian_prod(z, z)
 
@@ -344,49 +306,45 @@ def manifold(side: int) -> Tensor:
 def illustrate(config: Config, model: VAE, run: Run) -> None:
     """Sixty-four means of p(x|z) for z ~ p(z), uncurated; with two latents, the learned manifold of figure 4 too."""
     generator = torch.Generator(run.device).manual_seed(config.seed + 2)
-    pictures = {"samples": model.sample(64, generator=generator)}
+    shape = (-1, *SHAPES[config.dataset])
+    plotting.image_grid(model.sample(64, generator=generator).view(shape), run.directory / "samples.png")
     if config.latents == 2:
-        pictures["manifold"] = model.decoder.expected(manifold(20).to(run.device))
-    for name, x in pictures.items():
-        plotting.image_grid(x.view(-1, *SHAPES[config.dataset]), run.directory / f"{name}.png")
+        x = model.decoder.expected(manifold_codes(20).to(run.device))
+        plotting.image_grid(x.view(shape), run.directory / "manifold.png", columns=20)
 
 
-# -- Presets ------------------------------------------------------------------------------------------------------------
+# -- Presets ----------------------------------------------------------------------------------------------------------
+
+Runs = dict[str, Config]
+
+DIGITS = {"dataset": "digits", "hidden": 100}
+MNIST = {"dataset": "mnist"}
+FREY = {"dataset": "frey_faces", "hidden": 200, "decoder": "gaussian"}
 
 
-def figure_2(dataset: str, aevb: Sequence[int], wake_sleep: Sequence[int], samples: int, **other: Any) -> dict[str, Config]:
-    """The curves of one data set: a run for each number of latents, by either algorithm."""
-    if dataset == "frey_faces":
-        other = {"decoder": "gaussian", "hidden": 200, **other}
-    common = {"dataset": dataset, "samples": samples, **other}
-    name = f"{dataset.removesuffix('_faces')}-nz"
-    return {f"{name}{n}": Config(latents=n, **common) for n in aevb} | {
-        f"{name}{n}-ws": Config(latents=n, algorithm="wake_sleep", **common) for n in wake_sleep
-    }
+def curves(name: str, data: dict[str, Any], samples: int, aevb: Sequence[int], wake_sleep: Sequence[int]) -> Runs:
+    """Curves of figure 2: a run for each number of latents, by either algorithm."""
+    settings = {"samples": samples, **data}
+    ours = {f"{name}-nz{n}": Config(latents=n, **settings) for n in aevb}
+    return ours | {f"{name}-nz{n}-ws": Config(latents=n, algorithm="wake_sleep", **settings) for n in wake_sleep}
 
 
-PRESETS: dict[str, dict[str, Config]] = {
+PRESETS: dict[str, Runs] = {
     # Seconds: the 8x8 digits that scikit-learn carries.
-    "smoke": figure_2("digits", (2, 10), (10,), 100_000, hidden=100),
+    "smoke": curves("digits", DIGITS, 100_000, (2, 10), (10,)),
     # Minutes: a million examples (17 passes over MNIST), a hundredth of figure 2's axis.
-    "laptop": {
-        **figure_2("mnist", (2, 3, 5, 10, 20), (10,), 1_000_000),
-        **figure_2("frey_faces", (2, 10), (10,), 1_000_000),
-    },
+    "laptop": curves("mnist", MNIST, 1_000_000, (2, 3, 5, 10, 20), (10,))
+    | curves("frey", FREY, 1_000_000, (2, 10), (10,)),
     # An hour: five million examples.
-    "workstation": {
-        **figure_2("mnist", (2, 3, 5, 10, 20, 200), (3, 10, 20), 5_000_000),
-        **figure_2("frey_faces", (2, 5, 10, 20), (2, 10, 20), 5_000_000),
-    },
+    "workstation": curves("mnist", MNIST, 5_000_000, (2, 3, 5, 10, 20, 200), (3, 10, 20))
+    | curves("frey", FREY, 5_000_000, (2, 5, 10, 20), (2, 10, 20)),
     # Figure 2 whole, 10^8 examples a run, and the two-dimensional manifolds of figure 4.
-    "paper": {
-        **figure_2("mnist", (2, 3, 5, 10, 20, 200), (3, 5, 10, 20, 200), 100_000_000),
-        **figure_2("frey_faces", (2, 5, 10, 20), (2, 5, 10, 20), 100_000_000),
-    },
+    "paper": curves("mnist", MNIST, 100_000_000, (2, 3, 5, 10, 20, 200), (3, 5, 10, 20, 200))
+    | curves("frey", FREY, 100_000_000, (2, 5, 10, 20), (2, 5, 10, 20)),
 }
 
 
-# -- Probes: on instances with one or two latents, where log p(x) is an integral that quadrature can do -----------------------
+# -- Probes: with one or two latents log p(x) is an integral that quadrature can do -----------------------------------
 
 
 def log_prob_by_quadrature(model: VAE, x_BD: Tensor) -> Tensor:
@@ -398,34 +356,28 @@ def log_prob_by_quadrature(model: VAE, x_BD: Tensor) -> Tensor:
     return probes.log_marginal(log_joint, x_BD, latents=model.latents)
 
 
+BITS = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)  # all eight images of three bits
+
+
 def tiny(latents: int, dims: int, decoder: Literal["bernoulli", "gaussian"] = "bernoulli") -> VAE:
     """An untrained model in float64 with weights far from zero, so that its bound is visibly loose."""
     torch.manual_seed(0)
     return VAE(Config(latents=latents, hidden=5, decoder=decoder, init_std=0.6), dims).double()
 
 
-def few_bits() -> Tensor:
-    """All eight images of three bits."""
-    return torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 3)
-
-
 def probe_bound() -> probes.ProbeResult:
     """The bound is below log p(x), and both estimators are the bound."""
     model = tiny(2, dims=3)
 
-    def double(k: int, n: int, generator: torch.Generator) -> Tensor:
-        return torch.randn((k, n, model.latents), generator=generator, dtype=torch.float64)
-
-    def log_weights(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
-        eps_LBJ = double(k, len(x), generator)
-        return torch.stack([estimator_a(model, x, eps_BJ[None]) for eps_BJ in eps_LBJ])
+    def log_w(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        return log_weights(model, x, normal((k, len(x), model.latents), generator))
 
     return probes.bound(
-        lambda x, k, generator: log_mean_exp(log_weights(x, k, generator), 0),
+        lambda x, k, generator: log_mean_exp(log_w(x, k, generator), 0),
         lambda x: log_prob_by_quadrature(model, x),
-        few_bits(),
-        elbo=lambda x, generator: estimator_b(model, x, double(1, len(x), generator)),
-        log_weights=log_weights,
+        BITS,
+        elbo=lambda x, generator: model.elbo(x, generator=generator),
+        log_weights=log_w,
     )
 
 
@@ -435,7 +387,7 @@ def probe_invariance() -> probes.ProbeResult:
     noise = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return probes.invariance(
         probes.batch_mean(lambda both: -estimator_b(model, both[:, :3], both[None, :, 3:]).mean()),
-        torch.cat([few_bits(), noise], 1),
+        torch.cat([BITS, noise], 1),
     )
 
 
@@ -449,11 +401,9 @@ def probe_resume() -> probes.ProbeResult:
 PROBES = {
     "bound": probe_bound,
     "normalisation": lambda: probes.normalisation(
-        lambda x: log_prob_by_quadrature(tiny(1, dims=3), x), shape=(3,), levels=2
+        partial(log_prob_by_quadrature, tiny(1, dims=3)), shape=(3,), levels=2
     ),
-    "density": lambda: probes.density(
-        lambda x: log_prob_by_quadrature(tiny(1, dims=1, decoder="gaussian"), x), dims=1, extent=12.0
-    ),
+    "density": lambda: probes.density(partial(log_prob_by_quadrature, tiny(1, 1, "gaussian")), dims=1, extent=12.0),
     "quantise": lambda: probes.quantise(Scale(256)),
     "invariance": probe_invariance,
     "resume": probe_resume,

@@ -92,6 +92,7 @@ class Config:
 PRESETS = {
     "smoke": {"k1": Config(), "k5": Config(k=5)},
     "laptop": {"k1": Config(), "k5": Config(k=5), "k50": Config(k=50)},
+    "paper": {"k50": Config(k=50, seed=1)},
 }
 
 

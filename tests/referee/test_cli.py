@@ -1,5 +1,6 @@
 """The commands: what they do, what they say to a mistake, and their exit status. No mistake ends in a traceback."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import NonFiniteError
+from common.errors import NonFiniteError, UserError
 from common.records import Record
 from referee import cli, running
 from referee.cli import main
@@ -24,7 +25,7 @@ def _inside(there: Path) -> None:
     """Every test runs inside the invented repository."""
 
 
-# -- without torch ------------------------------------------------------------------------------------------------------
+# -- without torch ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [["verdicts"], ["tables"], ["report", "toy"], ["run", "--help"]])
@@ -100,7 +101,7 @@ def test_a_paper_that_is_not_python(project: Project, make: MakeRecord, capsys: 
     assert "not Python (line 1" in capsys.readouterr().err
 
 
-# -- mistakes in the call -----------------------------------------------------------------------------------------------
+# -- mistakes in the call ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,14 +114,15 @@ def test_a_paper_that_is_not_python(project: Project, make: MakeRecord, capsys: 
         (["verdicts", "--rums"], "unknown argument '--rums'"),
         (["report"], "required: paper"),
         (["run"], "which paper? toy"),
-        (["run", "toy"], "which preset? --preset smoke | laptop"),
+        (["run", "toy"], "which preset? --preset smoke | laptop | paper"),
         (["run", "toy", "--preset", "laptp"], "unknown preset 'laptp'. Did you mean 'laptop'?"),
         (["run", "toy", "--preset", "smoke", "--only", "k55"], "no run 'k55'. Did you mean 'k5'?"),
         (["run", "toy", "--preset", "smoke", "--hiden", "3"], "no setting '--hiden'. Did you mean '--hidden'?"),
         (["run", "toy", "--preset", "smoke", "--frech"], "no setting '--frech'. Did you mean '--fresh'?"),
         (["run", "toy", "--preset", "smoke", "k50"], "unexpected argument 'k50'"),
-        (["run", "toy", "--preset", "smoke", "--k", "many"], "--k"),
-        (["run", "toy", "--preset", "smoke", "--k", "2.5"], "--k"),
+        (["run", "toy", "--preset", "smoke", "--k", "many"], "--k: 'many' is not a whole number"),
+        (["run", "toy", "--preset", "smoke", "--k", "2.5"], "--k: '2.5' is not a whole number"),
+        (["run", "toy", "--preset", "smoke", "--lr", "fast"], "--lr: 'fast' is not a number"),
         (["run", "toy", "--preset", "smoke", "--k"], "--k"),
         (["run", "toy", "--preset", "smoke", "--k", "3", "4"], "4"),
         (["run", "toy", "--preset", "smoke", "--lr", "nan"], "a finite number is needed"),
@@ -144,10 +146,8 @@ def test_a_wrong_call_exits_2_and_leaves_nothing(arguments: list[str], says: str
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_help_has_examples_and_the_exit_status(command: str, capsys: Capture) -> None:
-    try:
-        main([command, "--help"])
-    except SystemExit as end:
-        assert end.code == 0
+    with contextlib.suppress(SystemExit):
+        assert main([command, "--help"]) == 0
     out = capsys.readouterr().out
     assert "examples:" in out
     assert f"  referee {command}" in out
@@ -197,7 +197,7 @@ def test_the_repository_is_found_from_below_and_from_outside(
     assert find_root() == REPOSITORY
 
 
-# -- run ------------------------------------------------------------------------------------------------------------------
+# -- run --------------------------------------------------------------------------------------------------------------
 
 
 def test_run_then_reuse_then_publish(there: Path, project: Project, capsys: Capture) -> None:
@@ -263,7 +263,7 @@ def test_publishing_replaces_a_folder_whole(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["run"]
 
 
-# -- probe and demo -------------------------------------------------------------------------------------------------------
+# -- probe and demo ---------------------------------------------------------------------------------------------------
 
 
 def test_probe(capsys: Capture) -> None:
@@ -305,3 +305,38 @@ def test_demo_without_the_data_shows_the_smoke_preset(project: Project, capsys: 
     assert "toys: could not be reached" in captured.err
     assert "toy · smoke" in captured.out
     assert "report.html" in captured.out.splitlines()[-1]
+
+
+def notebook(*cells: str) -> str:
+    return json.dumps(
+        {
+            "nbformat": 4,
+            "nbformat_minor": 5,
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+            "cells": [
+                {
+                    "id": f"c{i}",
+                    "cell_type": "code",
+                    "metadata": {},
+                    "execution_count": None,
+                    "outputs": [],
+                    "source": c,
+                }
+                for i, c in enumerate(cells)
+            ],
+        }
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_notebook_is_executed_on_these_runs(project: Project) -> None:
+    path = project.folder / "toy.ipynb"
+    path.write_text(notebook("import os\nprint('reads', os.environ['REFEREE_RESULTS'])"))
+    before = path.read_text()
+    copy = running.execute_notebook(project)
+    assert copy == project.runs / "toy.ipynb"
+    assert f"reads {project.runs}" in copy.read_text()
+    assert path.read_text() == before
+    path.write_text(notebook("raise ValueError('no curve')"))
+    with pytest.raises(UserError, match=r"toy\.ipynb: a cell failed with ValueError: no curve"):
+        running.execute_notebook(project)

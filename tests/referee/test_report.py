@@ -1,5 +1,6 @@
 """The report is one page that needs nothing else, and nothing from a file is markup in it."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -109,7 +110,7 @@ def test_the_page_can_be_read_by_everyone(full: Project) -> None:
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
 
 
 def test_text_from_files_is_escaped(full: Project, make: MakeRecord) -> None:
@@ -184,7 +185,7 @@ def test_bibtex_has_no_open_brace(full: Project) -> None:
     assert "eprint    = {1509.00519}" in text
 
 
-# -- charts -------------------------------------------------------------------------------------------------------------
+# -- charts -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-97.3, -84.1), (1e-5, 3e-5), (0, 120_000), (5, 5)])
@@ -202,7 +203,7 @@ def test_labels_keep_their_distance_and_order(wanted: list[float]) -> None:
     placed = spread(wanted, 15, 0, 100)
     assert all(-1e-9 <= p <= 100 + 1e-9 for p in placed)
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    assert all(placed[b] - placed[a] >= 15 - 1e-9 for a, b in zip(order, order[1:], strict=False))
+    assert all(placed[b] - placed[a] >= 15 - 1e-9 for a, b in itertools.pairwise(order))
 
 
 def test_labels_stay_where_there_is_room() -> None:

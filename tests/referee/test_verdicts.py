@@ -10,7 +10,7 @@ import pytest
 from common.records import Record, Score
 from referee.project import Project
 from referee.standing import standing
-from referee.verdicts import Evidence, Verdict, compare, show
+from referee.verdicts import Evidence, Verdict, compare, show, show_score
 
 MakeRecord = Callable[..., Record]
 Edit = Callable[[str, str], None]
@@ -20,7 +20,7 @@ def verdict(project: Project, claim: str) -> Verdict:
     return next(v for v in standing(project).verdicts if v.claim == claim)
 
 
-# -- values: the claim is 84.70 +- 0.5, lower is better, at preset paper ------------------------------------------------
+# -- values: the claim is 84.70 +- 0.5, lower is better, at preset paper ----------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,10 @@ def test_far_better_than_the_paper_is_suspicious(project: Project, make: MakeRec
 def test_a_bound_is_marked(project: Project, make: MakeRecord) -> None:
     make("paper", "k50", 84.7, 0.23)
     assert verdict(project, "nll-k50").ours == "≤ 84.70 ± 0.23 nats"
-    make("paper", "k50", 84.7, 0.23, score={"kind": "exact"})
+    record = make("paper", "k50", 84.7, 0.23, score={"kind": "exact"})
     assert verdict(project, "nll-k50").ours == "84.70 ± 0.23 nats"
+    unknown = dataclasses.replace(record.scores[0], name="depth", kind="bound")
+    assert show_score(unknown) == "bound 84.70 ± 0.23"  # from which side, nobody has said
 
 
 def test_trend_only_needs_an_ordering_that_is_reproduced_there(project: Project, make: MakeRecord) -> None:
@@ -138,7 +140,7 @@ def test_what_cannot_be_compared_is_not(project: Project, make: MakeRecord, what
     assert says in v.notes[0]
 
 
-# -- orderings: k50 < k5 < k1, from preset laptop up ----------------------------------------------------------------------
+# -- orderings: k50 < k5 < k1, from preset laptop up ------------------------------------------------------------------
 
 
 def three(make: MakeRecord, preset: str, *values: object, **fields: object) -> None:
@@ -271,7 +273,7 @@ def test_different_protocols_are_not_compared(project: Project, make: MakeRecord
     assert "measured differently (toys, L_10 / toys, L_5000)" in v.notes[0]
 
 
-# -- figures, staleness, broken records ---------------------------------------------------------------------------------
+# -- figures, staleness, broken records -------------------------------------------------------------------------------
 
 
 def test_no_machine_judges_a_picture(project: Project, make: MakeRecord) -> None:

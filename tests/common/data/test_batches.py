@@ -61,8 +61,11 @@ def test_labels_shapes_and_types_come_along(shape, dtype):
     batches = Batches(Split(split.x.to(dtype), split.y), 5, seed=1)
     for step in range(8):
         x, y = batches(step)
-        assert x.shape == (5, *shape) and x.dtype == dtype and x.is_contiguous()
-        assert y is not None and (x.flatten(1) + 100 == y[:, None]).all()
+        assert x.shape == (5, *shape)
+        assert x.dtype == dtype
+        assert x.is_contiguous()
+        assert y is not None
+        assert (x.flatten(1) + 100 == y[:, None]).all()
 
 
 def test_split_that_is_a_view_in_the_midst_of_memory():
@@ -70,7 +73,8 @@ def test_split_that_is_a_view_in_the_midst_of_memory():
     transposed = torch.arange(72, dtype=torch.uint8).view(8, 9).T
     for view in (x, transposed):
         batch = Batches(Split(view), 9, seed=0)(0)
-        assert torch.equal(batch.x, view[permutation(9, 0, 0)]) and batch.y is None
+        assert torch.equal(batch.x, view[permutation(9, 0, 0)])
+        assert batch.y is None
 
 
 def test_batches_are_copies():
@@ -90,7 +94,8 @@ def test_slices_of_all_processes_make_the_global_batch(world, drop_last):
         assert torch.equal(torch.cat([s.x for s in slices]), whole(step).x)
         assert torch.equal(torch.cat([s.y for s in slices]), whole(step).y)
         sizes = [len(s.x) for s in slices]
-        assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 1
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) >= 1
 
 
 def test_rank_and_world_come_from_torch_distributed(monkeypatch):
@@ -98,7 +103,8 @@ def test_rank_and_world_come_from_torch_distributed(monkeypatch):
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     here, second = Batches(numbered(), 6, seed=0), Batches(numbered(), 6, 0, rank=1, world=2)
-    assert len(here(0).x) == 3 and torch.equal(here(0).x, second(0).x)
+    assert len(here(0).x) == 3
+    assert torch.equal(here(0).x, second(0).x)
 
 
 def test_in_order():

@@ -36,7 +36,8 @@ def test_all_codes_survive_with_every_noise_that_can_be_drawn(levels, alpha, mon
     """Exhaustive: each of the grid's cells, its lowest and its highest draw, for each code."""
     noise = torch.arange(_GRID) / _GRID
     for u in (noise, noise + (1 / _GRID - 2**-24)):
-        assert u.min() >= 0 and u.max() < 1
+        assert u.min() >= 0
+        assert u.max() < 1
         monkeypatch.setattr("common.data.preprocess._uniform", lambda x, generator, u=u: u.expand(x.shape))
         x = torch.arange(levels).to(torch.uint8)[:, None].expand(levels, _GRID)
         for preprocess in (Dequantise(levels), Compose(Dequantise(levels), Logit(alpha))):
@@ -47,7 +48,9 @@ def test_uniform_bytes_under_the_uniform_model_score_8_bits():
     x = codes()
     dims = x[0].numel()
     z, ldj = Dequantise().encode(x)
-    assert ldj.shape == (3,) and z.min() > 0 and z.max() < 1  # where the uniform density is 1
+    assert ldj.shape == (3,)
+    assert z.min() > 0
+    assert z.max() < 1
     torch.testing.assert_close(bits_per_dim(ldj, dims), torch.full((3,), 8.0), rtol=0, atol=1e-5)
 
 
@@ -100,7 +103,8 @@ def test_the_callers_tensor_is_unchanged():
             z, _ = preprocess.encode(x)
             before = z.clone()
             preprocess.decode(z)
-            assert torch.equal(x, codes(levels)) and torch.equal(z, before), preprocess
+            assert torch.equal(x, codes(levels)), preprocess
+            assert torch.equal(z, before), preprocess
     x = torch.rand(2, 3)
     before = x.clone()
     Logit(0.05).encode(x)
@@ -112,7 +116,9 @@ def test_the_callers_tensor_is_unchanged():
 def test_logit_is_finite_symmetric_and_inverts_at_the_edges(alpha, dtype):
     x = torch.tensor([[0.0], [1.0], [0.5]], dtype=dtype)
     y, ldj = Logit(alpha).encode(x)
-    assert y.isfinite().all() and ldj.isfinite().all() and y.dtype == ldj.dtype == dtype
+    assert y.isfinite().all()
+    assert ldj.isfinite().all()
+    assert y.dtype == ldj.dtype == dtype
     torch.testing.assert_close(y[0], -y[1])
     torch.testing.assert_close(ldj[0], ldj[1])
     torch.testing.assert_close(Logit(alpha).decode(y), x, rtol=0, atol=1e-6)
@@ -152,6 +158,13 @@ def test_binarise_leaves_binary_data_alone():
         assert torch.equal(Binarise(levels).decode(bits.float()), x)
 
 
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-24])
+def test_black_stays_0_and_white_stays_1_at_the_ends_of_the_noise(u, monkeypatch):
+    monkeypatch.setattr("common.data.preprocess._uniform", lambda x, _: torch.full(x.shape, u))
+    x = torch.tensor([[0, 255]], dtype=torch.uint8)
+    assert Binarise().encode(x)[0].tolist() == [[0, 1]]
+
+
 def test_the_generator_decides():
     def draw(preprocess, seed):
         return preprocess.encode(codes(), torch.Generator().manual_seed(seed))[0]
@@ -168,8 +181,9 @@ def test_outside_the_range_goes_to_the_end_of_the_scale():
 
 def test_scale_rounds_to_the_nearest_code():
     """Truncation would shift generated images by half a level."""
-    x = (torch.arange(256) + 0.4) / 255
-    assert torch.equal(Scale().decode(x), torch.arange(256).byte())
+    for offset in (-0.4, 0.4):
+        x = (torch.arange(256) + offset) / 255
+        assert torch.equal(Scale().decode(x), torch.arange(256).byte())
 
 
 def test_real_numbers_are_no_codes():

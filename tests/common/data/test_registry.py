@@ -43,10 +43,14 @@ def test_from_a_folder_of_the_path_list(tiny, tmp_path, monkeypatch):
     data = load("tiny")
     assert [len(split) for split in (data.train, data.val, data.test)] == [6, 2, 4]
     assert torch.equal(data.trainval.x[:, 0], torch.from_numpy(tiny.images[:8]))
-    assert data.trainval.y is not None and data.trainval.y.tolist() == list(range(8))
+    assert data.trainval.y is not None
+    assert data.trainval.y.tolist() == list(range(8))
     assert data.source == str(tmp_path / "b" / "tiny")
-    assert data.dims == 16 and data.train.x.dtype == torch.uint8
-    assert "tiny" in repr(data) and "256 levels" in repr(data) and "6 x (1, 4, 4)" in repr(data)
+    assert data.dims == 16
+    assert data.train.x.dtype == torch.uint8
+    assert "tiny" in repr(data)
+    assert "256 levels" in repr(data)
+    assert "6 x (1, 4, 4)" in repr(data)
 
 
 def test_root_comes_first_and_may_be_the_folder_itself(tiny, tmp_path, monkeypatch):
@@ -95,7 +99,8 @@ def test_wrong_file_in_a_folder_is_named_and_not_used(fault, bad_files, server, 
     folder = tiny.write(tmp_path / "a/tiny", images=bad_files[fault])
     with pytest.warns(UserWarning, match=r"images\.gz .*Not used"):
         data = load("tiny", tmp_path / "a")
-    assert data.source == f"{server.url}/" and torch.equal(data.train.x[:, 0], torch.from_numpy(tiny.images[:6]))
+    assert data.source == f"{server.url}/"
+    assert torch.equal(data.train.x[:, 0], torch.from_numpy(tiny.images[:6]))
     assert (folder / "images.gz").read_bytes() == bad_files[fault]  # not ours to move
 
 
@@ -113,7 +118,7 @@ def test_corrupted_cache_file_is_set_aside(fault, bad_files, server, tiny, tmp_p
 
 def test_corrupted_cache_and_no_way_to_fetch(bad_files, tiny, tmp_path):
     tiny.write(tmp_path / CACHE, images=bad_files["one bit changed"])
-    with pytest.warns(UserWarning), pytest.raises(DataError, match=r"images\.gz .*set aside"):
+    with pytest.warns(UserWarning, match="set aside"), pytest.raises(DataError, match=r"images\.gz .*set aside"):
         load("tiny")
 
 
@@ -255,21 +260,26 @@ def test_real_set(name, real):
     sizes, shape, levels, classes = EXPECTED[name]
     splits = (data.train, data.val, data.test)
     assert tuple(len(split) for split in splits) == sizes
-    assert data.levels == levels and data.sha256 == registry.REGISTRY[name].sha256
+    assert data.levels == levels
+    assert data.sha256 == registry.REGISTRY[name].sha256
     for split in splits:
-        assert split.x.dtype == torch.uint8 and split.x.shape[1:] == shape
-        assert split.x.is_contiguous() and int(split.x.max()) < levels
+        assert split.x.dtype == torch.uint8
+        assert split.x.shape[1:] == shape
+        assert split.x.is_contiguous()
+        assert int(split.x.max()) < levels
         if classes is None:
             assert split.y is None
         else:
-            assert split.y.dtype == torch.int64 and len(split.y.unique()) == classes
+            assert split.y.dtype == torch.int64
+            assert len(split.y.unique()) == classes
     every = np.concatenate([split.x.numpy().reshape(len(split), -1) for split in splits])
     assert len({row.tobytes() for row in every}) == sum(sizes)
 
 
 def test_dynamic_mnist_is_mnist_with_a_binary_test_set(real):
     grey, data = real("mnist"), real("dynamic_mnist")
-    assert torch.equal(data.train.x, grey.train.x) and torch.equal(data.val.x, grey.val.x)
+    assert torch.equal(data.train.x, grey.train.x)
+    assert torch.equal(data.val.x, grey.val.x)
     assert data.test.x.unique().tolist() == [0, 255]
     # Each pixel is 255 with probability grey / 255: the mean over 7.8 million of them, to 5 errors.
     p = grey.test.x.double() / 255
@@ -330,7 +340,8 @@ def test_omniglot_is_upright_and_split_like_the_paper(small_omniglot, tmp_path):
     assert first[:2, 0].tolist() == codes["testdata"][:2, 0].tolist()
     assert first[0, 1] == codes["testdata"][28, 0]
     order = np.random.RandomState(123).permutation(40)
-    assert data.val.y is not None and data.val.y.tolist() == alphabets["target"][order[-5:]].tolist()
+    assert data.val.y is not None
+    assert data.val.y.tolist() == alphabets["target"][order[-5:]].tolist()
     assert (data.val.x[4, 0].T.flatten().numpy() == codes["data"][:, order[-1]]).all()
 
 

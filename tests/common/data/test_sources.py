@@ -49,7 +49,8 @@ def test_npm(client, into, tmp_path):
     assert {path.name: path.read_text() for path in into.iterdir()} == {"a": "AA", "b": "BB"}
     assert not list(tmp_path.rglob("evil"))
     called = (tmp_path / "called").read_text()
-    assert called.startswith("pack some-data@1.0.0") and "--ignore-scripts" in called
+    assert called.startswith("pack some-data@1.0.0")
+    assert "--ignore-scripts" in called
 
 
 def test_npm_delivers_something_else(client, into, tmp_path):
@@ -70,7 +71,8 @@ def test_debian(client, into):
     client("apt-get", "touch some-data_1_all.deb")
     client("dpkg-deb", '[ -f "$2" ] && mkdir -p "$3/usr/share/some" && echo A > "$3/usr/share/some/a"')
     DEBIAN.fetch(into)
-    assert [path.name for path in into.iterdir()] == ["a"] and (into / "a").read_text() == "A\n"
+    assert [path.name for path in into.iterdir()] == ["a"]
+    assert (into / "a").read_text() == "A\n"
 
 
 def test_debian_package_with_a_link_out_of_it(client, into):
@@ -88,6 +90,16 @@ def test_client_missing_or_failing(source, name, client, into):
     with pytest.raises(Unavailable, match=f"{name} failed: E: error: cannot resolve the registry"):
         source.fetch(into)
     assert not list(into.iterdir())
+
+
+def test_the_telling_line_of_a_failure(client, into):
+    lines = ["npm error code X", "npm error request to r failed, reason: no route", "npm error at f"]
+    client("npm", "\n".join(f"echo '{line}'" for line in [*lines, "npm error log: see y"]) + "\nexit 1")
+    with pytest.raises(Unavailable, match="npm failed: npm error request to r failed, reason: no route"):
+        NPM.fetch(into)
+    client("npm", "exit 3")
+    with pytest.raises(Unavailable, match="it said nothing"):
+        NPM.fetch(into)
 
 
 def test_client_that_hangs_is_ended(client, into, tmp_path, monkeypatch):

@@ -92,13 +92,17 @@ def test_mixture_entropy_where_components_overlap():
 def test_types_and_shapes(name):
     density = toy.density(name)
     x = density.sample(5, torch.Generator().manual_seed(0))
-    assert x.shape == (5, 2) and x.dtype == torch.float32
+    assert x.shape == (5, 2)
+    assert x.dtype == torch.float32
     assert torch.equal(x, density.sample(5, torch.Generator().manual_seed(0)))
     for dtype in (torch.float32, torch.float64):
         log_prob = density.log_prob(x.to(dtype))
-        assert log_prob.shape == (5,) and log_prob.dtype == dtype and log_prob.isfinite().all()
+        assert log_prob.shape == (5,)
+        assert log_prob.dtype == dtype
+        assert log_prob.isfinite().all()
     assert density.sample(0).shape == (0, 2)
-    assert name in repr(density) and "nats" in repr(density)
+    assert name in repr(density)
+    assert "nats" in repr(density)
     with pytest.raises(DataError, match="Expected points"):
         density.log_prob(torch.zeros(2))
     with pytest.raises(DataError, match="-1 samples"):

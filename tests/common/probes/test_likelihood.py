@@ -45,6 +45,8 @@ class Preprocessing:
         levels = self.levels
         y = (u8.double() + self.noise(u8, generator)) / self.wrong.get("divide_by", levels)
         per_value = torch.full_like(y, -math.log(levels))
+        if self.wrong.get("gamma"):
+            y = y.square()
         if self.wrong.get("no_levels"):
             per_value = torch.zeros_like(y)
         if self.alpha is not None:
@@ -57,6 +59,8 @@ class Preprocessing:
         if self.wrong.get("reduce") == "mean":
             return y, per_value.flatten(1).mean(1)
         if self.wrong.get("reduce") == "batch":
+            return y, per_value.flatten(1).sum(1).mean().expand(len(y))
+        if self.wrong.get("reduce") == "batch of images" and y[0].numel() > 1:
             return y, per_value.flatten(1).sum(1).mean().expand(len(y))
         if self.wrong.get("reduce") == "one number":
             return y, per_value.sum() / len(y)
@@ -114,6 +118,8 @@ def test_bits_shows_the_number_that_a_mixed_up_alpha_gives() -> None:
         (Preprocessing(reduce="channels"), "bits/dim"),
         (Preprocessing(reduce="mean"), "bits/dim"),
         (Preprocessing(reduce="batch"), "bits/dim"),
+        (Preprocessing(reduce="batch of images"), "right on average only"),
+        (Preprocessing(gamma=True, alpha=None), "of the probability it should have"),
         (Preprocessing(reduce="one number"), "one value per example"),
         (Discrete(256, ldj=-1.0), "ldj must be 0"),
         (Discrete(256, collapse=2), "not one to one"),
@@ -198,7 +204,7 @@ def test_bound_of_a_right_model() -> None:
 
 def test_bound_raises_no_false_alarm() -> None:
     for seed in range(20):
-        result = bound(MODEL.bound, MODEL.log_p, MODEL.x, ks=(1, 2, 5), seed=seed)
+        result = bound(MODEL.bound, MODEL.log_p, MODEL.x, ks=(1, 2, 5), covering=True, seed=seed)
         assert result.passed, result
 
 
@@ -221,8 +227,8 @@ def surrogate(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     return (log_w.softmax(0) * log_w).sum(0)
 
 
-def always_100(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    return MODEL.bound(x, 100, generator)
+def always_30(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    return MODEL.bound(x, 30, generator)
 
 
 def off_by_one(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
@@ -275,7 +281,7 @@ def frozen_noise(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     "subject",
     [
         surrogate,
-        always_100,
+        always_30,
         off_by_one,
         off_by_one_above_one,
         no_log_k,
@@ -289,12 +295,9 @@ def frozen_noise(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     ],
 )
 def test_bound_finds_wrong_bounds(subject: Callable[..., Tensor], given_weights: bool) -> None:
-    for seed in range(2):
-        log_weights = MODEL.log_weights if given_weights else None
-        result = bound(
-            subject, MODEL.log_p, MODEL.x, log_weights=log_weights, ks=(1, 2, 20), seed=seed
-        )
-        assert not result.passed, (seed, result)
+    log_weights = MODEL.log_weights if given_weights else None
+    result = bound(subject, MODEL.log_p, MODEL.x, log_weights=log_weights, ks=(1, 2, 20))
+    assert not result.passed, result
 
 
 def test_bound_finds_a_wrong_elbo() -> None:
@@ -316,6 +319,7 @@ def test_bound_finds_a_bound_of_another_model() -> None:
 def test_bound_names_the_mistake() -> None:
     assert_caught(bound(surrogate, MODEL.log_p, MODEL.x), "L_50 exceeds log p")
     assert_caught(bound(off_by_one_above_one, MODEL.log_p, MODEL.x), "L_2 is not the log-mean of 2")
+    assert_caught(bound(frozen_noise, MODEL.log_p, MODEL.x), "same noise in every call")
     assert_caught(bound(global_noise, MODEL.log_p, MODEL.x), "noise comes from elsewhere")
     assert_caught(bound(mean_over_batch, MODEL.log_p, MODEL.x), "one value per example")
 
@@ -489,7 +493,7 @@ def draws(seed: int, n: int = 2000) -> Tensor:
 
 def test_impossible_raises_no_false_alarm() -> None:
     """Neither the density itself nor models close to it, whichever draws they are given."""
-    for seed in range(300):
+    for seed in range(150):
         x = draws(seed)
         for model in (normal(1.7), normal(1.69), normal(1.72)):
             result = impossible(model, x, entropy=ENTROPY, true_log_prob=normal(1.7))

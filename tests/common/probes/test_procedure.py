@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import ConfigError, UserError
+from common.experiment import Run
 from common.probes import batch_mean, invariance, per_example, resume
 from common.probes.result import ProbeResult
+from common.training import EMA, State, fit, sgd_step
 
 
 def assert_caught(result: ProbeResult, words: str) -> None:
@@ -182,7 +184,7 @@ class Training:
             with log.open("a") as file:
                 file.write(json.dumps({"step": step, "loss": loss.item()}) + "\n")
             lines += 1
-            if (stop or step % 3 == 0) and not (self.wrong == "never saves"):
+            if (stop or step % 3 == 0) and self.wrong != "never saves":
                 state = {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
@@ -247,6 +249,27 @@ def test_resume_accepts_a_module() -> None:
 )
 def test_resume_finds_what_was_not_restored(wrong: str, words: str) -> None:
     assert_caught(resume(Training(wrong)), words)
+
+
+def test_resume_of_fit(tmp_path: Path) -> None:
+    """The library's own loop, through the callables a paper would give."""
+
+    def train(directory: Path) -> nn.Module:
+        model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 1))
+        optimizer = torch.optim.Adam(model.parameters())
+        generator = torch.Generator().manual_seed(0)
+        state = State(model, {"adam": optimizer}, generator, ema=EMA(model, decay=0.9))
+
+        def step(state: State, batch: Tensor) -> dict[str, Tensor]:
+            noise = torch.randn(batch.shape, generator=state.generator)
+            return sgd_step(lambda x: (model(x + noise).square().mean(), {}), optimizer, batch)
+
+        run = Run(directory, torch.device("cpu"), {}, seed=0, progress=False)
+        fit(state, lambda n: torch.full((4, 3), float(n)), step, steps=8, run=run, log_every=3)
+        assert state.ema is not None
+        return state.ema.model
+
+    assert (result := resume(train)).passed, result
 
 
 def test_resume_passes_on_what_the_subject_raises() -> None:

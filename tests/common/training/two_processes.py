@@ -94,10 +94,11 @@ def curve(folder: Path, seed: int) -> dict:
     state = new_state(seed + distributed.rank())
     fit(state, batches, step, steps=STEPS, run=new_run(folder), log_every=1)
     unused = state.model.unused.weight
+    average = torch.cat([p.reshape(-1) for p in state.ema.model.parameters()]).tolist()
     return {
         "weights": flat(state),
-        "average": torch.cat([p.reshape(-1) for p in state.ema.model.parameters()]).tolist(),
-        "same_everywhere": same_everywhere(flat(state)),
+        "average": average,
+        "same_everywhere": same_everywhere((flat(state), average)),
         "unused_without_gradient": unused.grad is None and unused not in state.optimizers["autoencoder"].state,
         "log": [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()],
     }
