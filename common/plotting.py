@@ -14,6 +14,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5
 def style() -> None:
     """Matplotlib settings of every figure; call once at the top of a notebook."""
     import matplotlib as mpl
+    from cycler import cycler
 
     mpl.rcParams.update(
         {
@@ -22,7 +23,7 @@ def style() -> None:
             "savefig.dpi": 150,
             "savefig.bbox": "tight",
             "font.size": 10,
-            "axes.prop_cycle": mpl.cycler(color=COLOURS),
+            "axes.prop_cycle": cycler(color=COLOURS),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,

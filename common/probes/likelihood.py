@@ -69,9 +69,7 @@ def bits(
     if not 2 <= levels <= 256:
         raise ConfigError(f"levels = {levels}: the probe takes uint8 codes, 2 to 256 levels.")
     expected = math.log2(levels)
-    with Findings(
-        "bits", "uniform codes under the uniform model score log2(levels) bits/dim"
-    ) as found:
+    with Findings("bits", "uniform codes under the uniform model score log2(levels) bits/dim") as found:
         found.numbers["expected"] = expected
         generator = torch.Generator().manual_seed(seed)
         per_code = max(400, -(-(10**5) // levels))
@@ -122,9 +120,7 @@ def bits(
         pixels = encoded.detach().double().cpu().reshape(len(images), -1)
         if pixels.shape[1] != dims:
             raise found.broken(f"encode turns {dims} values into {pixels.shape[1]}")
-        log_q_image = _interpolate(pixels, x_sorted, log_q_sorted).sum(1) - dims * math.log(
-            max(total, 1e-300)
-        )
+        log_q_image = _interpolate(pixels, x_sorted, log_q_sorted).sum(1) - dims * math.log(max(total, 1e-300))
         score = bits_per_dim(log_q_image + ldj, dims)
         score = found.per_example(score, len(images), "bits_per_dim")
         measured = float(score.mean())
@@ -147,9 +143,7 @@ def _within_codes(found: Findings, x: Tensor, log_q: Tensor) -> None:
     levels, draws = x.shape
     order = torch.argsort(x, dim=1)
     x, q = x.gather(1, order), log_q.gather(1, order).exp()
-    inner = levels * torch.cumulative_trapezoid(
-        q, x, dim=1
-    )  # (levels, draws - 1), from 0 to about 1
+    inner = levels * torch.cumulative_trapezoid(q, x, dim=1)  # (levels, draws - 1), from 0 to about 1
     worst = int((inner[:, -1] - 1).abs().argmax())
     found.expect(
         bool((inner[:, -1] - 1).abs().max() <= 30 / draws),
@@ -227,9 +221,7 @@ def bound(
     if not ks or ks[0] < 1:
         raise ConfigError(f"ks = {list(ks)}: a bound takes at least one sample (k >= 1).")
     if repeats < 40:
-        raise ConfigError(
-            f"repeats = {repeats}: at least 40 are needed for a standard error to be trusted."
-        )
+        raise ConfigError(f"repeats = {repeats}: at least 40 are needed for a standard error to be trusted.")
     copies = max(1, rows // len(x))
 
     def tiled(times: int) -> Tensor:
@@ -239,9 +231,7 @@ def bound(
     def source(stream: int) -> torch.Generator:
         return torch.Generator(device=x.device).manual_seed(10**6 * seed + stream)
 
-    with Findings(
-        "bound", "ELBO = L_1 <= L_k <= L_k' <= log p, and L_k is the log-mean of k weights"
-    ) as found:
+    with Findings("bound", "ELBO = L_1 <= L_k <= L_k' <= log p, and L_k is the log-mean of k weights") as found:
         with torch.no_grad():
             exact = log_p(x) if callable(log_p) else log_p
         exact = found.per_example(exact, len(x), "log_p")
@@ -284,8 +274,7 @@ def bound(
             )
             first = values[0].view(-1, len(x))
             found.expect(
-                not torch.equal(values[0], values[1])
-                or bool(torch.equal(first, first[:1].expand_as(first))),
+                not torch.equal(values[0], values[1]) or bool(torch.equal(first, first[:1].expand_as(first))),
                 f"L_{k} has the same noise in every call, wherever the generator stands",
             )
             measured[k] = torch.stack([value.mean() for value in values])
@@ -333,9 +322,7 @@ def bound(
         )
 
         log_w = torch.cat(pools).view(-1, copies, len(x))
-        per_call = (
-            (log_w - exact).clamp_max(700).exp().mean((1, 2))
-        )  # of w / p(x); calls are independent
+        per_call = (log_w - exact).clamp_max(700).exp().mean((1, 2))  # of w / p(x); calls are independent
         mean, error = _mean_and_error(per_call)
         found.numbers["mean_weight"] = mean
         found.expect(
@@ -392,12 +379,8 @@ def log_marginal(
     if latents not in (1, 2):
         raise ConfigError(f"latents = {latents}: quadrature is for one or two latent variables.")
     if points % 2 == 0 or points < 3:
-        raise ConfigError(
-            f"points = {points}: an odd number of points is needed, so that every other one is a grid."
-        )
-    axis = torch.linspace(
-        -extent, extent, points, dtype=x.dtype if x.dtype.is_floating_point else None
-    )
+        raise ConfigError(f"points = {points}: an odd number of points is needed, so that every other one is a grid.")
+    axis = torch.linspace(-extent, extent, points, dtype=x.dtype if x.dtype.is_floating_point else None)
     axis = axis.to(x.device)
     grid = torch.cartesian_prod(*[axis] * latents).view(-1, latents)
     with torch.no_grad():
@@ -455,9 +438,7 @@ def normalisation(
     """
     dims = math.prod(shape)
     if levels < 1 or dims < 1 or levels**dims > limit:
-        raise ConfigError(
-            f"{levels}^{dims} states cannot be summed over (1 to {limit}); use a tinier space."
-        )
+        raise ConfigError(f"{levels}^{dims} states cannot be summed over (1 to {limit}); use a tinier space.")
     states = levels**dims
     with Findings("normalisation", "the probabilities of all states sum to 1") as found:
         found.numbers["states"] = states
@@ -468,25 +449,15 @@ def normalisation(
             codes = (index[:, None] // place % levels).view(-1, *shape).to(dtype)
             with torch.no_grad():
                 value = log_prob(codes.clone())
-                if (
-                    isinstance(value, Tensor)
-                    and value.dtype.is_floating_point
-                    and value.dtype != torch.float64
-                ):
+                if isinstance(value, Tensor) and value.dtype.is_floating_point and value.dtype != torch.float64:
                     precision = value.dtype
                 parts.append(found.per_example(value, len(index), "log_prob"))
                 if reference is not None:
-                    exact.append(
-                        found.per_example(reference(codes.clone()), len(index), "reference")
-                    )
+                    exact.append(found.per_example(reference(codes.clone()), len(index), "reference"))
         values = torch.cat(parts)
         total = float(values.logsumexp(0).exp())
         # A sum of many probabilities, each with a relative error of |log p| roundings.
-        size = (
-            float(values[values > -math.inf].abs().max())
-            if bool((values > -math.inf).any())
-            else 1.0
-        )
+        size = float(values[values > -math.inf].abs().max()) if bool((values > -math.inf).any()) else 1.0
         tolerance = max(1e-10, rounding(precision, size))
         found.numbers["sum"] = total
         found.expect(abs(total - 1) <= tolerance, f"the probabilities sum to {total:.8g}, not 1")
@@ -497,9 +468,7 @@ def normalisation(
         )
         if reference is not None:
             known = torch.cat(exact)
-            error = torch.where(
-                values == known, 0.0, (values - known).abs()
-            )  # equal infinities are equal
+            error = torch.where(values == known, 0.0, (values - known).abs())  # equal infinities are equal
             worst = int(error.argmax())
             found.numbers["max_error"] = float(error.max())
             found.expect(
@@ -539,17 +508,12 @@ def density(
     if dims not in (1, 2):
         raise ConfigError(f"dims = {dims}: quadrature is for one or two dimensions.")
     if not low < high or points < 5 or points % 2 == 0:
-        raise ConfigError(
-            f"a box [{low}, {high}] with {points} points cannot be: an odd number >= 5 is needed."
-        )
+        raise ConfigError(f"a box [{low}, {high}] with {points} points cannot be: an odd number >= 5 is needed.")
     with Findings("normalisation", "the density integrates to 1") as found:
         axis = torch.linspace(low, high, points, dtype=dtype)
         grid = torch.cartesian_prod(*[axis] * dims).view(-1, dims)
         with torch.no_grad():
-            parts = [
-                found.per_example(log_prob(x.clone()), len(x), "log_prob")
-                for x in torch.split(grid, 16384)
-            ]
+            parts = [found.per_example(log_prob(x.clone()), len(x), "log_prob") for x in torch.split(grid, 16384)]
         values = torch.cat(parts).view(*[points] * dims, 1)
         if bool(values.isnan().any()):
             raise found.broken("log_prob is NaN at some points of the grid")
@@ -598,9 +562,7 @@ def impossible(
     """
     n = len(x)
     if n < 1000:
-        raise ConfigError(
-            f"{n} draws are too few for a standard error to be trusted; use 1000 or more."
-        )
+        raise ConfigError(f"{n} draws are too few for a standard error to be trusted; use 1000 or more.")
     with Findings("likelihood", "mean log p of a known density never exceeds -entropy") as found:
         before = x.clone()
         with torch.no_grad():

@@ -38,27 +38,17 @@ def bijection(
         ConfigError: x could not show the mistakes this probe is for.
     """
     if x.dtype != torch.float64:
-        raise ConfigError(
-            f"x is {x.dtype}: a Jacobian is compared in float64; use x.double() and model.double()."
-        )
+        raise ConfigError(f"x is {x.dtype}: a Jacobian is compared in float64; use x.double() and model.double().")
     if len(x) < 2:
-        raise ConfigError(
-            "a single example cannot tell a sum over the batch from one per example; use two or more."
-        )
+        raise ConfigError("a single example cannot tell a sum over the batch from one per example; use two or more.")
     if x.dim() == 4 and (x.shape[1] < 2 or x.shape[2] == x.shape[3]):
-        raise ConfigError(
-            f"images of shape {tuple(x.shape[1:])} hide mistakes: use 2 or more channels and H != W."
-        )
+        raise ConfigError(f"images of shape {tuple(x.shape[1:])} hide mistakes: use 2 or more channels and H != W.")
     batch = len(x)
-    with Findings(
-        "bijection", "inverse(forward(x)) = x, and the log-determinant is the Jacobian's"
-    ) as found:
+    with Findings("bijection", "inverse(forward(x)) = x, and the log-determinant is the Jacobian's") as found:
         given = x.clone().requires_grad_()
         kept = given.detach().clone()
         with torch.enable_grad():
-            output, ldj = forward(
-                given * 1
-            )  # an in-place subject must not fail on a leaf: it is told below
+            output, ldj = forward(given * 1)  # an in-place subject must not fail on a leaf: it is told below
         stated = found.per_example(ldj, batch, "forward's ldj")
         dims = x[0].numel()
         if output.shape[0] != batch or output[0].numel() != dims:
@@ -76,9 +66,7 @@ def bijection(
             # The sum over examples is right only if example 0 does not influence the others.
             (own,) = torch.autograd.grad(flat[0, j], given, retain_graph=True)
             leak = max(leak, float(own[1:].abs().max()))
-        found.expect(
-            leak == 0, f"one example's output depends on another example (gradient {leak:.2g})"
-        )
+        found.expect(leak == 0, f"one example's output depends on another example (gradient {leak:.2g})")
         exact = torch.linalg.slogdet(jacobian).logabsdet
         scale = exact.abs().clamp_min(1)
         error = ((stated - exact).abs() / scale).max()
@@ -102,9 +90,7 @@ def bijection(
                 opposite = found.per_example(ldj_back, batch, "inverse's ldj")
                 gap = float(((stated + opposite).abs() / scale).max())
                 found.numbers["ldj_sum"] = gap
-                found.expect(
-                    gap <= tolerance, "the inverse's log-determinant is not minus forward's"
-                )
+                found.expect(gap <= tolerance, "the inverse's log-determinant is not minus forward's")
             _same(found, back, kept, tolerance, "round_trip", "inverse(forward(x)) is not x")
             if z is not None:
                 start = inverse(z.clone())
@@ -120,18 +106,12 @@ def bijection(
     return found.result()
 
 
-def _same(
-    found: Findings, got: Tensor, wanted: Tensor, tolerance: float, name: str, complaint: str
-) -> None:
+def _same(found: Findings, got: Tensor, wanted: Tensor, tolerance: float, name: str, complaint: str) -> None:
     if got.shape != wanted.shape:
-        raise found.broken(
-            f"{complaint}: its shape is {tuple(got.shape)} instead of {tuple(wanted.shape)}"
-        )
+        raise found.broken(f"{complaint}: its shape is {tuple(got.shape)} instead of {tuple(wanted.shape)}")
     error = float(((got - wanted).abs() / wanted.abs().clamp_min(1)).max())
     found.numbers[name] = error
-    found.expect(
-        error <= tolerance, f"{complaint}: off by up to {error:.3g} (relative to max(1, |value|))"
-    )
+    found.expect(error <= tolerance, f"{complaint}: off by up to {error:.3g} (relative to max(1, |value|))")
 
 
 class Codec(Protocol):
@@ -172,9 +152,7 @@ def quantise(
         raise ConfigError(f"levels = {levels}: the probe takes uint8 codes, 2 to 256 levels.")
     channels, height, width = shape
     dims = channels * height * width
-    with Findings(
-        "quantise", "all codes survive decode(encode(.)), and the caller's tensor is unchanged"
-    ) as found:
+    with Findings("quantise", "all codes survive decode(encode(.)), and the caller's tensor is unchanged") as found:
         # Image i holds code (i + position) mod levels: over `levels` images each position sees each code.
         code = (torch.arange(levels)[:, None] + torch.arange(dims)) % levels
         images = code.to(torch.uint8).view(levels, *shape)
@@ -205,9 +183,7 @@ def quantise(
         lost = wrong.nonzero().flatten().tolist()
         found.numbers |= {"codes": levels, "lost": len(lost)}
         shown = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
-        found.expect(
-            not lost, f"{len(lost)} of {levels} codes do not survive decode(encode(.)): {shown}"
-        )
+        found.expect(not lost, f"{len(lost)} of {levels} codes do not survive decode(encode(.)): {shown}")
 
         assert previous is not None
         _beyond(found, preprocess, images, previous)

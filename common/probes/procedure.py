@@ -33,9 +33,7 @@ def batch_mean(loss: Callable[[Tensor], Tensor]) -> ScoreFn:
     """
 
     def score(x: Tensor, size: int) -> Tensor:
-        return torch.stack(
-            [loss(batch) * (len(batch) / len(x)) for batch in torch.split(x, size)]
-        ).sum()
+        return torch.stack([loss(batch) * (len(batch) / len(x)) for batch in torch.split(x, size)]).sum()
 
     return score
 
@@ -70,46 +68,32 @@ def invariance(
     """
     n = len(x)
     if n < 5:
-        raise ConfigError(
-            f"{n} examples leave no room for several batches and a short last one; use 5 or more."
-        )
-    with Findings(
-        "invariance", "the score does not depend on batch size, order, or a short last batch"
-    ) as found:
+        raise ConfigError(f"{n} examples leave no room for several batches and a short last one; use 5 or more.")
+    with Findings("invariance", "the score does not depend on batch size, order, or a short last batch") as found:
         kept = x.clone()
 
         def evaluate(examples: Tensor, size: int, like: tuple[int, ...] | None) -> Tensor:
             with torch.no_grad():
                 value = torch.as_tensor(score(examples, size)).detach().cpu()
             if like is not None and tuple(value.shape) != like:
-                raise found.broken(
-                    f"with batches of {size} the score has shape {tuple(value.shape)}, not {like}"
-                )
+                raise found.broken(f"with batches of {size} the score has shape {tuple(value.shape)}, not {like}")
             return value
 
         whole = evaluate(x, n, None)
         found.unchanged(kept, x, "the score")
         shape = tuple(whole.shape)
         if shape not in ((), (n,)):
-            raise found.broken(
-                f"the score has shape {shape}; a single number or ({n},) is expected"
-            )
+            raise found.broken(f"the score has shape {shape}; a single number or ({n},) is expected")
         if not torch.equal(whole, evaluate(kept, n, shape)):
-            raise found.broken(
-                "the score differs between two equal calls: its noise must belong to the examples"
-            )
+            raise found.broken("the score differs between two equal calls: its noise must belong to the examples")
         dtype = whole.dtype if isinstance(score(kept, n), Tensor) else torch.float32
         whole = whole.double()
         size_of_score = float(whole.abs().max())
         allowed = rounding(dtype, size_of_score) if tolerance is None else tolerance
-        alone = torch.stack(
-            [evaluate(kept[i : i + 1], 1, shape and (1,)).double().reshape(()) for i in range(n)]
-        )
+        alone = torch.stack([evaluate(kept[i : i + 1], 1, shape and (1,)).double().reshape(()) for i in range(n)])
         spread = float(alone.max() - alone.min())
         found.numbers |= {"n": n, "spread": spread, "tolerance": allowed}
-        found.expect(
-            spread > 1000 * allowed, "inconclusive: the examples' scores hardly differ; use others"
-        )
+        found.expect(spread > 1000 * allowed, "inconclusive: the examples' scores hardly differ; use others")
 
         worst = 0.0
 
@@ -175,18 +159,12 @@ def resume(
         wanted, total, _ = _session(train, here / "reference", seed)
         assert wanted is not None
         if total < 4:
-            raise ConfigError(
-                f"training makes {total} optimiser updates; four or more are needed to interrupt it."
-            )
+            raise ConfigError(f"training makes {total} optimiser updates; four or more are needed to interrupt it.")
         found.numbers["updates"] = total
         again, _, _ = _session(train, here / "again", seed)
         assert again is not None
-        if difference := _difference(wanted, again) or _differing(
-            here / "reference", here / "again", files
-        ):
-            raise found.broken(
-                f"two runs that nobody interrupted differ in {difference}: training is not repeatable"
-            )
+        if difference := _difference(wanted, again) or _differing(here / "reference", here / "again", files):
+            raise found.broken(f"two runs that nobody interrupted differ in {difference}: training is not repeatable")
         identical = 0
         moments = sorted({1, total // 2, total - 1})
         for moment in moments:
@@ -218,21 +196,15 @@ def _interrupted_run(
     assert finished is not None
     complaints = []
     if isinstance(end, _Killed):
-        complaints.append(
-            f"SIGTERM at update {moment} of {total} ends training without a checkpoint"
-        )
+        complaints.append(f"SIGTERM at update {moment} of {total} ends training without a checkpoint")
     elif made > remaining:
         complaints.append(
             f"stopped after update {saved} of {total}, the last session makes {made} updates, not {remaining}"
         )
     if difference := _difference(wanted, finished):
-        complaints.append(
-            f"interrupted at update {moment} of {total}, it ends with another {difference}"
-        )
+        complaints.append(f"interrupted at update {moment} of {total}, it ends with another {difference}")
     if difference := _differing(here / "reference", directory, files):
-        complaints.append(
-            f"interrupted at update {moment} of {total}, it leaves another {difference}"
-        )
+        complaints.append(f"interrupted at update {moment} of {total}, it leaves another {difference}")
     return complaints
 
 
@@ -292,9 +264,7 @@ def _difference(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
     for name, a in wanted.items():
         b = got[name]
         same = a.dtype == b.dtype and a.shape == b.shape
-        if not same or not torch.equal(
-            a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8)
-        ):
+        if not same or not torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8)):
             return f"'{name}'"
     return ""
 

@@ -75,9 +75,7 @@ class Findings:
     def per_example(self, value: object, n: int, what: str) -> Tensor:
         """`value` as a detached (n,) tensor of float64 on the CPU, or the end of the probe."""
         if not isinstance(value, Tensor):
-            raise self.broken(
-                f"{what} returns {type(value).__name__}, not a tensor of shape ({n},)"
-            )
+            raise self.broken(f"{what} returns {type(value).__name__}, not a tensor of shape ({n},)")
         if tuple(value.shape) != (n,):
             raise self.broken(
                 f"{what} has shape {tuple(value.shape)} for {n} examples; one value per example, ({n},), is expected"

@@ -10,9 +10,9 @@ Read from top to bottom: configuration, model, objectives, training, evaluation,
 Notation     here            shape        paper
              x               (B, 784)     x, a binary image
              h_1, h_2        (k, B, H)    h^1, h^2, stochastic layers from the bottom up
-             log_w           (k, B)       log w_i, eq. (9)
-             recognition                  q(h | x), eq. (4)
-             generation                   p(x | h), eq. (2)
+             log_w           (k, B)       log w_i, the log importance weights
+             recognition                  q(h | x)
+             generation                   p(x | h)
 """
 
 import math
@@ -106,7 +106,7 @@ class IWAE(nn.Module):
         self.pixels[-1].bias.copy_(torch.log(mean_D) - torch.log1p(-mean_D))
 
     def log_weights(self, x_BD: Tensor, k: int, generator: torch.Generator) -> Tensor:
-        """log w_i = log p(x, h_i) - log q(h_i | x) for k samples of h, reparameterised (eq. 12): (k, B) nats."""
+        """log w_i = log p(x, h_i) - log q(h_i | x) for k samples of h, reparameterised (section 3): (k, B) nats."""
         log_q: Tensor | float = 0.0
         hs: list[Tensor] = []
         below = x_BD
@@ -120,7 +120,7 @@ class IWAE(nn.Module):
         return self.log_joint(x_BD, hs) - log_q
 
     def log_joint(self, x_BD: Tensor, hs: list[Tensor]) -> Tensor:
-        """log p(x, h) = log p(h_L) + sum_l log p(h_l | h_{l+1}) + log p(x | h_1), eq. (2): (k, B) nats."""
+        """log p(x, h) = log p(h_L) + sum_l log p(h_l | h_{l+1}) + log p(x | h_1): (k, B) nats."""
         log_p = standard_normal_log_prob(hs[-1])
         for layer, h_below, h_above in zip(self.generation, hs[:-1], hs[1:], strict=True):
             log_p = log_p + normal_log_prob(h_below, *layer(h_above))
@@ -144,7 +144,7 @@ class IWAE(nn.Module):
 
     @torch.inference_mode()
     def posterior_means(self, x_BD: Tensor) -> list[Tensor]:
-        """The mean of each stochastic layer, means fed upwards: a list of (B, H)."""
+        """Each stochastic layer's mean, given the means below it in place of samples: a list of (B, H)."""
         means = []
         for layer in self.recognition:
             x_BD, _ = layer(x_BD)
@@ -158,8 +158,8 @@ class IWAE(nn.Module):
 def objective(log_w_KB: Tensor, which: Literal["vae", "iwae"]) -> Tensor:
     """The bound that is maximised, per example: (k, B) -> (B,) nats.
 
-    Differentiating the IWAE bound weighs each sample's gradient by w_i / sum_j w_j, which is eq. (14); autograd finds
-    it from the value, so what is reported and what is followed are the same thing.
+    Differentiating the IWAE bound weighs each sample's gradient by w_i / sum_j w_j, as section 3 derives; autograd finds
+    that from the value, so what is reported and what is followed are the same thing.
     """
     return log_w_KB.mean(0) if which == "vae" else log_mean_exp(log_w_KB, 0)
 

@@ -63,7 +63,7 @@ def test_log_weights_are_log_p_minus_log_q_written_out(config):
     torch.testing.assert_close(log_w, expected)
 
 
-def test_iwae_gradient_is_the_weighted_sum_of_equation_14():
+def test_iwae_gradient_weighs_each_sample_by_its_normalised_weight():
     model, x = model_of(ONE), bits(3)
     parameters = list(model.parameters())
     log_w = model.log_weights(x, 4, torch.Generator().manual_seed(0))
@@ -93,7 +93,9 @@ def test_the_bound_converges_to_log_p_by_quadrature(config):
     model, x = model_of(config), bits(8)
     log_p = iwae.log_prob_by_quadrature(model, x)
     generator = torch.Generator().manual_seed(0)
-    draws = torch.stack([importance_log_likelihood(model.log_weights, x, k=4000, generator=generator) for _ in range(8)])
+    draws = torch.stack(
+        [importance_log_likelihood(model.log_weights, x, k=4000, generator=generator) for _ in range(8)]
+    )
     mean, stderr = draws.mean(0), draws.std(0) / math.sqrt(len(draws))
     assert ((mean - log_p).abs() < 5 * stderr + 1e-3).all()
 
@@ -161,7 +163,9 @@ def test_pixels_start_at_the_mean_image():
     torch.testing.assert_close(model.pixels[-1].bias.sigmoid(), mean.clamp(0.001, 0.999))
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"eval_k": 0}, {"stochastic": (50, 20)}, {"batch_size": 0}, {"stages": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"k": 0}, {"eval_k": 0}, {"stochastic": (50, 20)}, {"batch_size": 0}, {"stages": -1}]
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError):
         Config(**wrong)

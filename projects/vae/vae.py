@@ -297,7 +297,7 @@ def evaluate(config: Config, model: VAE, run: Run) -> list[Score]:
 
 
 def manifold_codes(side: int) -> Tensor:
-    """Figure 4's z: a grid even in probability, by the inverse CDF of the prior; z_2 grows to the right, (side^2, 2)."""
+    """Figure 4's z: a grid even in probability, by the inverse CDF of p(z); z_2 grows to the right, (side^2, 2)."""
     z = torch.special.ndtri((torch.arange(side) + 0.5) / side)
     return torch.cartesian_prod(z, z)
 

@@ -137,7 +137,11 @@ def tree(tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "moves"),
     [
-        ("projects/toy/toy.py", '"""Doc."""\nfrom common.data import load\nfrom common import plotting\n\nX = 2\n', True),
+        (
+            "projects/toy/toy.py",
+            '"""Doc."""\nfrom common.data import load\nfrom common import plotting\n\nX = 2\n',
+            True,
+        ),
         ("common/data/inner.py", "def load():\n    return 2\n", True),
         ("common/data/__init__.py", "from common.data.inner import load\nY = 3\n", True),
         ("common/data/inner.py", "def load():\n    '''Said\n\n    better.'''\n\n    return 1  # one\n", False),

@@ -193,9 +193,7 @@ MODEL = LinearGaussian()
 
 
 def test_bound_of_a_right_model() -> None:
-    result = bound(
-        MODEL.bound, MODEL.log_p, MODEL.x, elbo=lambda x, g: MODEL.log_weights(x, 1, g)[0]
-    )
+    result = bound(MODEL.bound, MODEL.log_p, MODEL.x, elbo=lambda x, g: MODEL.log_weights(x, 1, g)[0])
     assert result.passed, result
     assert result.numbers["L_1 is the ELBO"] == "to the bit"
     assert result.numbers["L_1"] < result.numbers["L_5"] < result.numbers["L_50"]
@@ -212,9 +210,7 @@ def test_bound_accepts_an_elbo_with_its_kl_in_closed_form() -> None:
     def mixed(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
         return MODEL.closed_form(x, generator) if k == 1 else MODEL.bound(x, k, generator)
 
-    result = bound(
-        mixed, MODEL.log_p, MODEL.x, log_weights=MODEL.log_weights, elbo=MODEL.closed_form
-    )
+    result = bound(mixed, MODEL.log_p, MODEL.x, log_weights=MODEL.log_weights, elbo=MODEL.closed_form)
     assert result.passed, result
     result = bound(MODEL.bound, MODEL.log_p, MODEL.x, elbo=MODEL.closed_form)
     assert result.passed, result
@@ -346,9 +342,7 @@ def test_bound_finds_a_tanh_for_the_normal_cdf() -> None:
 
     x = torch.tensor([[-4.0], [-4.5], [-5.0]], dtype=torch.float64)
     phi = torch.special.ndtr
-    log_p = log_marginal(
-        lambda x, h: log_mass(phi, x, h[:, None]) + MODEL.log_prior(h)[:, None], x, latents=1
-    )
+    log_p = log_marginal(lambda x, h: log_mass(phi, x, h[:, None]) + MODEL.log_prior(h)[:, None], x, latents=1)
     assert (result := bound(subject(phi), log_p, x, covering=True)).passed, result
     assert_caught(bound(subject(tanh_phi), log_p, x, covering=True), "not those of this log p")
 
@@ -363,17 +357,13 @@ def test_bound_refuses_what_cannot_be() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_log_marginal_is_exact(dtype: torch.dtype) -> None:
     x = MODEL.x.to(dtype)
-    value = log_marginal(
-        lambda x, h: MODEL.log_joint(x.float(), h.float()[:, None]).to(dtype), x, latents=2
-    )
+    value = log_marginal(lambda x, h: MODEL.log_joint(x.float(), h.float()[:, None]).to(dtype), x, latents=2)
     torch.testing.assert_close(value, MODEL.log_p(MODEL.x).double(), atol=1e-4, rtol=0)
 
 
 def test_log_marginal_refuses_a_grid_that_is_too_coarse() -> None:
     with pytest.raises(ConfigError, match="not converged"):
-        log_marginal(
-            lambda x, h: MODEL.log_joint(x, 50 * h[:, None]), MODEL.x, latents=2, points=21
-        )
+        log_marginal(lambda x, h: MODEL.log_joint(x, 50 * h[:, None]), MODEL.x, latents=2, points=21)
 
 
 # normalisation ---------------------------------------------------------------------------------------------------
@@ -486,9 +476,7 @@ ENTROPY = 0.5 * (1 + LOG_2PI) * 2 + 2 * math.log(1.7)
 
 
 def draws(seed: int, n: int = 2000) -> Tensor:
-    return 1.7 * torch.randn(
-        n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    return 1.7 * torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_impossible_raises_no_false_alarm() -> None:
@@ -504,9 +492,7 @@ def memorising(x: Tensor) -> Callable[[Tensor], Tensor]:
     """A kernel density of the very points it is scored on."""
 
     def log_prob(y: Tensor) -> Tensor:
-        return (-torch.cdist(y, x).square() / 0.02 - math.log(0.02 * math.pi)).logsumexp(
-            1
-        ) - math.log(len(x))
+        return (-torch.cdist(y, x).square() / 0.02 - math.log(0.02 * math.pi)).logsumexp(1) - math.log(len(x))
 
     return log_prob
 

@@ -15,9 +15,7 @@ SHAPE = (4, 3, 5)
 
 
 def images(seed: int = 0, n: int = 2) -> Tensor:
-    return torch.randn(
-        n, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    return torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def assert_caught(result: ProbeResult, words: str) -> None:
@@ -123,9 +121,7 @@ def test_bijection_finds_wrong_flows(wrong: str, words: str) -> None:
 
 def test_bijection_finds_an_inverse_that_is_right_on_one_side_only() -> None:
     """exp is inverted by log|.|, until z is negative."""
-    result = bijection(
-        lambda x: (x.exp(), x.flatten(1).sum(1)), lambda z: z.abs().log(), images(), z=images(1)
-    )
+    result = bijection(lambda x: (x.exp(), x.flatten(1).sum(1)), lambda z: z.abs().log(), images(), z=images(1))
     assert_caught(result, "forward(inverse(z)) is not z")
 
 

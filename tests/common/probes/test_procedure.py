@@ -25,10 +25,7 @@ def assert_caught(result: ProbeResult, words: str) -> None:
 
 
 def examples(seed: int = 0) -> Tensor:
-    return (
-        torch.randn(10, 6, generator=torch.Generator().manual_seed(seed))
-        * torch.arange(1, 11)[:, None]
-    )
+    return torch.randn(10, 6, generator=torch.Generator().manual_seed(seed)) * torch.arange(1, 11)[:, None]
 
 
 def energy(x: Tensor) -> Tensor:
@@ -48,19 +45,12 @@ def last_batch_dropped(x: Tensor, size: int) -> Tensor:
 
 
 def last_batch_padded(x: Tensor, size: int) -> Tensor:
-    total = sum(
-        energy(nn.functional.pad(b, (0, 0, 0, size - len(b)), value=1.0)).sum()
-        for b in x.split(size)
-    )
+    total = sum(energy(nn.functional.pad(b, (0, 0, 0, size - len(b)), value=1.0)).sum() for b in x.split(size))
     return torch.as_tensor(total) / len(x)
 
 
 def mean_of_perplexities(x: Tensor, size: int) -> float:
-    return float(
-        torch.stack(
-            [(energy(b).mean() / 1000).exp() * (len(b) / len(x)) for b in x.split(size)]
-        ).sum()
-    )
+    return float(torch.stack([(energy(b).mean() / 1000).exp() * (len(b) / len(x)) for b in x.split(size)]).sum())
 
 
 def perplexity(x: Tensor, size: int) -> float:
@@ -113,9 +103,7 @@ def test_invariance_of_right_scores() -> None:
         (lambda x, size: true_mean(x, size) * float("nan"), "differs"),
     ],
 )
-def test_invariance_finds_wrong_scores(
-    score: Callable[[Tensor, int], Tensor | float], words: str
-) -> None:
+def test_invariance_finds_wrong_scores(score: Callable[[Tensor, int], Tensor | float], words: str) -> None:
     assert_caught(invariance(score, examples()), words)
 
 
@@ -166,9 +154,7 @@ class Training:
         stop: list[int] = []
         if self.wrong != "no handler":
             signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
-        order = torch.randperm(
-            16, generator=torch.Generator().manual_seed(step if self.wrong == "order" else 7)
-        )
+        order = torch.randperm(16, generator=torch.Generator().manual_seed(step if self.wrong == "order" else 7))
         while step < self.steps:
             noise = torch.randn(4, 3, generator=generator) + torch.rand(4, 3)
             if self.wrong == "not seeded":
