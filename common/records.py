@@ -279,11 +279,9 @@ def _without_prose(source: str) -> str:
         if not isinstance(body, list):
             continue
         for statement in body:  # a bare string is a docstring wherever it stands
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                if isinstance(statement.value.value, str):
-                    assert statement.end_lineno is not None
-                    for row in range(statement.lineno - 1, statement.end_lineno):
-                        lines[row] = ""
+            match statement:
+                case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=last):
+                    lines[first - 1 : last] = [""] * (last - first + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 

@@ -158,13 +158,13 @@ class IWAE(nn.Module):
 def objective(log_w_KB: Tensor, which: Literal["vae", "iwae"]) -> Tensor:
     """The bound that is maximised, per example: (k, B) -> (B,) nats.
 
-    Differentiating the IWAE bound weighs each sample's gradient by w_i / sum_j w_j, as section 3 derives; autograd finds
-    that from the value, so what is reported and what is followed are the same thing.
+    Differentiating the IWAE bound weighs each sample's gradient by w_i / sum_j w_j, as section 3
+    derives; autograd finds that from the value, so what is reported and what is followed are the same thing.
     """
     return log_w_KB.mean(0) if which == "vae" else log_mean_exp(log_w_KB, 0)
 
 
-# -- Training (section 5: Adam, minibatches of 20, 3^i passes at 1e-3 * 10^(-i/7)) ---------------------------------------
+# -- Training (section 5: Adam, minibatches of 20, 3^i passes at 1e-3 * 10^(-i/7)) ----------------------------------
 
 
 def passes(config: Config) -> int:
@@ -287,7 +287,7 @@ PRESETS: dict[str, dict[str, Config]] = {
 }
 
 
-# -- Probes: on three bits and two latent units in all, where log p(x) is an integral that quadrature can do -------------
+# -- Probes: on three bits and two latent units in all, where log p(x) is an integral that quadrature can do -----------
 
 
 def log_prob_by_quadrature(model: IWAE, x_BD: Tensor) -> Tensor:
