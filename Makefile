@@ -51,8 +51,13 @@ notebooks: setup
 	@$(BIN)/python -m pytest -p no:xdist -p no:cacheprovider -o addopts= -o filterwarnings= --nbval --nbval-current-env \
 	  --nbval-cell-timeout 300 projects/*/*.ipynb
 
-bench: setup
-	@$(BIN)/python -m benchmarks
+bench: .venv-peers/.done
+	@.venv-peers/bin/python -m benchmarks
+
+.venv-peers/.done: benchmarks/peers.txt
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	@touch $@
 
 lock:
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
@@ -63,4 +68,4 @@ lock:
 	@mv requirements.lock.new requirements.lock && rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-peers runs *.egg-info .pytest_cache .mypy_cache .ruff_cache

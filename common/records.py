@@ -280,7 +280,7 @@ def _without_prose(source: str) -> str:
             continue
         for statement in body:  # a bare string is a docstring wherever it stands
             match statement:
-                case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=last):
+                case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=int(last)):
                     lines[first - 1 : last] = [""] * (last - first + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())
 

