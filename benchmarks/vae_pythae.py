@@ -55,7 +55,7 @@ def test_bound(encode: nn.Module, decode: nn.Module, x: Tensor) -> float:
 
 
 def images() -> tuple[Tensor, Tensor]:
-    """60,000 training and 10,000 test images of MNIST, binarised once; random bits of that size where it can't be had."""
+    """60,000 and 10,000 images of MNIST, binarised once; random bits of that size where MNIST can't be had."""
     try:
         data = load("dynamic_mnist")
     except DataError:

@@ -165,7 +165,7 @@ class _Book:
         if tree["state"]["step"] > steps:
             raise CheckpointError(
                 f"{self.path} is at step {tree['state']['step']}, beyond the {steps} asked for. "
-                "Ask for at least as many, or start afresh (remove the checkpoint)."
+                "Ask for at least as many, or start afresh (--fresh)."
             )
         self.log.resume(tree["log_bytes"])
         try:
@@ -173,7 +173,7 @@ class _Book:
         except Exception as error:
             raise CheckpointError(
                 f"{self.path} does not fit this code ({type(error).__name__}: {error}). "
-                "Go back to the code that wrote it, or start afresh (remove the checkpoint)."
+                "Go back to the code that wrote it, or start afresh (--fresh)."
             ) from error
         self.saved = state.step
         self.began -= state.wall_s

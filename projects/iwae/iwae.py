@@ -238,9 +238,12 @@ def evaluate(config: Config, model: IWAE, run: Run) -> list[Score]:
     protocol = f"{which.get(config.dataset, config.dataset)}, L_{config.eval_k}, {len(x)} test examples"
     nll = mean_score(-log_p, "nll", unit="nats", kind="bound", split="test", protocol=protocol)
     counts = active_units(model, x)
-    layers = " + ".join(map(str, counts))
-    rule = f"Cov_x(E[u]) > 0.01, layers from the bottom up: {layers}, {len(x)} test examples"
-    return [nll, Score("active_units", sum(counts), None, len(x), "units", "exact", "test", "raw", rule)]
+    layers = {f"active_units_{i}": count for i, count in enumerate(counts, start=1)} if len(counts) > 1 else {}
+    rule = f"Cov_x(E[u]) > 0.01, {len(x)} test examples"
+    return [nll] + [
+        Score(name, count, None, len(x), "units", "exact", "test", "raw", rule)
+        for name, count in {"active_units": sum(counts), **layers}.items()
+    ]
 
 
 def illustrate(config: Config, model: IWAE, run: Run) -> None:

@@ -236,6 +236,31 @@ def test_wake_and_sleep_losses_written_out(config):
     )
 
 
+def test_no_gradient_reaches_the_sleeper_while_awake_nor_the_dreamer():
+    model = model_of(GAUSSIAN)
+    loss, _ = vae.wake_loss(model, greys(5), GAUSSIAN, seeded())
+    assert set(torch.autograd.grad(loss, list(model.encoder.parameters()), allow_unused=True)) == {None}
+    assert not any(t.requires_grad for t in model.dream(5, seeded()))
+
+
+def test_every_night_has_another_dream(tmp_path, monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    dreams = []
+    dream = VAE.dream
+
+    def remembered(self, n, generator):
+        dreams.append(dream(self, n, generator))
+        return dreams[-1]
+
+    monkeypatch.setattr(VAE, "dream", remembered)
+    config = Config(dataset="digits", algorithm="wake_sleep", latents=2, hidden=5, samples=300)
+    vae.train(config, Run(tmp_path, torch.device("cpu"), {}, 0, progress=False))
+    assert [len(x) for x, _ in dreams] == [100] * 3
+    causes = [z for _, z in dreams]
+    assert not torch.equal(causes[0], causes[1])
+    assert not torch.equal(causes[1], causes[2])
+
+
 def test_one_aevb_step_follows_the_map_objective():
     """Adagrad's first step is lr * g / (|g| + eps); with the sum it keeps, the gradient itself can be read off."""
     examples = 37

@@ -172,6 +172,9 @@ def test_pictures_are_checked(full: Project, tmp_path: Path) -> None:
     bad = full.results / "paper" / "k50" / "samples.png"
     bad.write_bytes(b"<svg onload=alert(1)>")
     assert read_picture(bad) is None
+    other = tmp_path / "other.png"
+    other.write_bytes(b"X" + good.read_bytes()[1:])
+    assert read_picture(other) is None
     page = Page(render(standing(full)))
     assert "projects/toy/results/paper/k50/samples.png" in page.text  # named as left out
 
