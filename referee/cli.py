@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--fresh", action="store_true", help="start over, whatever is there")
     run.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
     run.add_argument("--out", default="runs", metavar="DIR", help="folder for runs (default: runs, in the repository)")
+    run.add_argument("--jobs", type=int, metavar="N", help="runs at a time on a CPU (default: one a core)")
     run.add_argument("--publish", action="store_true", help="copy the results to projects/<paper>/results afterwards")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -149,6 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal without these letters gets '?' instead of an error
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    # Before torch loads OpenMP: threads that wait asleep instead of spinning. On a machine that is busy with other
+    # things too, spinning makes small steps several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from common.errors import ConfigError, DataError, UserError, nearest
-from common.records import Record
+from common.records import Record, results
 from referee.project import Project, UsageError, find_project, find_root, paper_names
+from referee.side_by_side import cores, side_by_side
 
 if TYPE_CHECKING:
     from common.experiment import Paper
@@ -26,7 +27,7 @@ PUBLISHED = ("record.json", "config.json", "metrics.jsonl", "examples.safetensor
 PICTURES = (".png", ".svg")
 MAX_PUBLISHED = 20 * 1024 * 1024  # bytes a file: the repository is no store for large weights
 
-FLAGS = ("--preset", "--only", "--resume", "--fresh", "--device", "--out", "--publish", "--quiet", "--help")
+FLAGS = ("--preset", "--only", "--resume", "--fresh", "--device", "--out", "--jobs", "--publish", "--quiet", "--help")
 
 
 # -- referee run -------------------------------------------------------------------------------------------------------
@@ -54,6 +55,7 @@ def run_command(options: argparse.Namespace, rest: list[str], top: argparse.Argu
             fresh=options.fresh,
             publish=options.publish,
             progress=not options.quiet,
+            jobs=options.jobs,
         )
         from referee.show import print_scores
 
@@ -76,8 +78,9 @@ def run(
     fresh: bool = False,
     publish: bool = False,
     progress: bool = True,
+    jobs: int | None = None,
 ) -> list[Record]:
-    """Carry the runs of a preset to their records, one after the other.
+    """Carry the runs of a preset to their records.
 
     Args:
         overrides: settings to change, as typed on a command line: ["--k", "3"].
@@ -85,6 +88,7 @@ def run(
         resume: refuse to begin a run that was never begun.
         fresh: start over.
         publish: copy the results to the project's folder.
+        jobs: runs at a time on a CPU; by default as many as there are cores.
     """
     paper = project.module()
     from common.experiment import execute, pick_runs
@@ -105,30 +109,66 @@ def run(
                 f"run: --resume, but there is nothing to continue for {missing} in {project.shown(base)}. "
                 "Leave --resume away to begin."
             )
-    print(f"{project.name} · {label} · {len(configs)} run{'s' * (len(configs) > 1)} · {place}", flush=True)
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"run: --jobs {jobs}: at least one run at a time.")
+    if place.type != "cpu" or distributed.world_size() > 1 or len(configs) == 1:
+        jobs = 1  # a GPU, or the processes of torchrun, are for one run after the other
+    jobs = min(jobs or cores(), len(configs))
+    together = f", {jobs} at a time" if jobs > 1 else ""
+    print(f"{project.name} · {label} · {len(configs)} run{'s' * (len(configs) > 1)} · {place}{together}", flush=True)
+    count = 0
+
+    def tell(name: str, result: tuple[Record, bool]) -> None:
+        nonlocal count
+        count += 1
+        record, reused = result
+        what = f"reused: finished {record.finished}, same settings and code" if reused else f"{record.wall_s:.0f} s"
+        print(f"[{count}/{len(configs)}] {name}  {what}", flush=True)
+
     records: list[Record] = []
-    for number, (name, config) in enumerate(configs.items(), start=1):
-        print(f"[{number}/{len(configs)}] {name}", flush=True)
-        record, reused = execute(
-            paper,
-            project.name,
-            label,
-            name,
-            config,
-            base / name,
-            place,
-            fresh=fresh,
-            progress=progress,
-        )
-        if reused:
-            print(f"      reused: finished {record.finished}, same settings and code", flush=True)
-        records.append(record)
+    if jobs > 1:
+        published = published_seconds(project, preset)
+        longest_first = sorted(configs, key=lambda name: -published.get(name, 0.0))
+        tasks = {
+            name: (project.root, project.name, label, name, configs[name], base / name, fresh, progress)
+            for name in longest_first
+        }
+        done = side_by_side(_execute_here, tasks, jobs=jobs, progress=progress, finished=tell)
+        records = [done[name][0] for name in configs]
+    else:
+        for name, config in configs.items():
+            if progress:
+                print(f"      {name}", flush=True)
+            result = execute(
+                paper, project.name, label, name, config, base / name, place, fresh=fresh, progress=progress
+            )
+            tell(name, result)
+            records.append(result[0])
     if publish and distributed.is_main():
         for record in records:
             publish_run(base / record.run, project.results / label / record.run, f"{label}/{record.run}" in weights)
             if record.git_sha.endswith("+"):
                 print(f"      note: {record.run} was made from code that is not committed", file=sys.stderr)
     return records
+
+
+def _execute_here(
+    root: Path, project: str, label: str, name: str, config: Any, directory: Path, fresh: bool, progress: bool
+) -> tuple[Record, bool]:
+    """One run, in a process of its own (`side_by_side`)."""
+    import torch
+
+    from common.experiment import execute
+
+    paper = find_project(root, project).module()
+    return execute(paper, project, label, name, config, directory, torch.device("cpu"), fresh=fresh, progress=progress)
+
+
+def published_seconds(project: Project, preset: str) -> dict[str, float]:
+    """How long each run of a preset took when it was published, in seconds: what takes longest had best begin first."""
+    with contextlib.suppress(UserError):
+        return {name: record.wall_s for name, record in results(project.results).get(preset, {}).items()}
+    return {}
 
 
 def override(

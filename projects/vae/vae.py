@@ -329,7 +329,7 @@ def curves(name: str, data: dict[str, Any], samples: int, aevb: Sequence[int], w
 
 PRESETS: dict[str, Runs] = {
     # Seconds: the 8x8 digits that scikit-learn carries.
-    "smoke": curves("digits", DIGITS, 100_000, (2, 10), (10,)),
+    "smoke": curves("digits", DIGITS, 200_000, (2, 10), (10,)),
     # Minutes: ten passes over MNIST for figure 2, more for the manifold of figure 4; a million faces.
     "laptop": curves("mnist", MNIST, 600_000, (3, 5, 10, 20), (10,))
     | curves("mnist", MNIST, 2_000_000, (2,), ())
