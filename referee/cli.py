@@ -163,7 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FINE
     except UserError as error:
         print(f"referee: {error}", file=sys.stderr)
-        if type(error).__name__ == "Interrupted":  # of common.training, which would bring torch with it
+        if type(error).__name__ in (
+            "Interrupted",
+            "Stopped",
+        ):  # the first is of common.training, which would bring torch
             return INTERRUPTED
         return WRONG_USAGE if isinstance(error, UsageError | ConfigError | DeviceError) else FELL_SHORT
 

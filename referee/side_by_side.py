@@ -8,20 +8,25 @@ checkpoint, so that Ctrl-C stops all of them, and the same command continues all
 import contextlib
 import multiprocessing
 import os
-import queue
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from common.errors import UserError
+
 Result = TypeVar("Result")
-Lines = Any  # a queue of (run, text): multiprocessing's own type cannot be named
+
+
+class Stopped(UserError):
+    """All runs were asked to stop, and did."""
 
 
 def cores() -> int:
@@ -37,10 +42,10 @@ def side_by_side(
     progress: bool,
     finished: Callable[[str, Result], None],
 ) -> dict[str, Result]:
-    """Call `work(*arguments)` for every task, `jobs` at a time, in the order given.
+    """Call `work(*arguments)` for every task, `jobs` at a time, in the order given, each in a new process.
 
     Args:
-        work: a function at the top level of a module; its progress bars are shown, a line a task.
+        work: a function at the top level of a module; what it writes to stderr is shown, its latest line for a task.
         tasks: name -> arguments, all of which can be pickled.
         finished: told of each result as it comes.
 
@@ -48,81 +53,87 @@ def side_by_side(
         name -> result, in the order of `tasks`.
 
     Raises:
-        Whatever `work` raised, once everything that was under way has ended; nothing new is begun after it.
+        Stopped: Ctrl-C or SIGTERM, which is passed on to the processes; once all of them have saved and ended.
+        Whatever `work` raised first, once everything that was under way has ended; nothing new is begun after it.
     """
     context = multiprocessing.get_context("spawn")  # a forked process must not use torch's threads
     threads = max(1, cores() // jobs)
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when the process loads torch
     results: dict[str, Result] = {}
     failure: BaseException | None = None
-    with context.Manager() as manager:
-        lines = manager.Queue()
-        with (
-            _shown(lines, tasks, progress),
-            ProcessPoolExecutor(jobs, mp_context=context, initializer=_share, initargs=(threads,)) as pool,
-        ):
-            waiting = list(tasks)
-            running: dict[Future[Result], str] = {}
-            while (waiting and failure is None) or running:
-                while waiting and failure is None and len(running) < jobs:
-                    name = waiting.pop(0)
-                    running[pool.submit(_one, work, name, lines, tasks[name])] = name
+    waiting = list(tasks)
+    running: dict[Connection, tuple[str, Any]] = {}
+
+    def stop(_number: int, _frame: Any) -> None:
+        nonlocal failure
+        failure = failure or Stopped("Stopped. Everything is saved: the same command continues from there.")
+        for _, process in running.values():
+            process.terminate()  # SIGTERM: training finishes its step, saves, and raises
+
+    with _handled(stop), _Screen(tasks, progress) as screen, _environment(OMP_NUM_THREADS=str(threads)):
+        while running or (waiting and failure is None):
+            while waiting and failure is None and len(running) < jobs:
+                name = waiting.pop(0)
+                here, there = context.Pipe(duplex=False)
+                process = context.Process(target=_process, args=(there, work, tasks[name]), name=name)
+                process.start()
+                there.close()
+                running[here] = (name, process)
+            for connection in wait(list(running), timeout=0.5):
+                assert isinstance(connection, Connection)
+                name, process = running[connection]
                 try:
-                    done, _ = wait(running, return_when=FIRST_COMPLETED)
-                except KeyboardInterrupt as interrupt:  # the processes got it too: they save and end
-                    failure = interrupt
+                    kind, content = connection.recv()
+                except EOFError:  # it died and could not say why
+                    process.join()
+                    kind, content = "error", UserError(f"{name}: its process ended with status {process.exitcode}.")
+                if kind == "line":
+                    screen.show(name, content)
                     continue
-                for future in done:
-                    name = running.pop(future)
-                    try:
-                        results[name] = future.result()
-                    except BaseException as error:
-                        if failure is None or isinstance(failure, KeyboardInterrupt):
-                            failure = error
-                    else:
-                        finished(name, results[name])
-    if before is None:
-        del os.environ["OMP_NUM_THREADS"]
-    else:
-        os.environ["OMP_NUM_THREADS"] = before
+                del running[connection]
+                process.join()
+                screen.drop(name)
+                if kind == "result":
+                    results[name] = content
+                    finished(name, content)
+                else:
+                    failure = failure or content
     if failure is not None:
         raise failure
     return {name: results[name] for name in tasks}
 
 
-def _share(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-def _one(work: Callable[..., Result], name: str, lines: Lines, arguments: tuple[Any, ...]) -> Result:
-    """In the process: do the work, with what it writes to stderr sent home line by line."""
-    previous, sys.stderr = sys.stderr, _Relay(name, lines)
+def _process(home: Connection, work: Callable[..., Result], arguments: tuple[Any, ...]) -> None:
+    """In the new process: do the work, and tell what came of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which passes it on as SIGTERM
+    sys.stderr = _Relay(home)
     try:
-        return work(*arguments)
-    finally:
-        sys.stderr = previous
+        message: tuple[str, Any] = ("result", work(*arguments))
+    except BaseException as error:  # handed on, and raised at home
+        message = ("error", error)
+    sys.stderr = sys.__stderr__
+    with contextlib.suppress(OSError):  # nobody is at home any more
+        home.send(message)
 
 
 class _Relay:
-    """A stream for progress bars: keeps the latest line and sends it on, now and then."""
+    """A stream for progress bars: sends its latest line home, a few times a second."""
 
     encoding = "utf-8"
 
-    def __init__(self, name: str, lines: Lines) -> None:
-        self.name, self.lines, self.text, self.sent = name, lines, "", 0.0
+    def __init__(self, home: Connection) -> None:
+        self.home, self.text, self.sent = home, "", 0.0
+        self.lock = threading.Lock()  # tqdm's monitor may write too
 
     def write(self, text: str) -> int:
-        self.text = (self.text + text)[-4000:]
-        now = time.monotonic()
-        if now - self.sent > 0.3:
-            latest = [part for part in self.text.replace("\n", "\r").split("\r") if part.strip()]
-            if latest:
-                with contextlib.suppress(OSError, EOFError):  # the parent has gone
-                    self.lines.put((self.name, latest[-1].strip()))
-                self.text, self.sent = "", now
+        with self.lock:
+            self.text = (self.text + text)[-4000:]
+            now = time.monotonic()
+            if now - self.sent > 0.3:
+                latest = [part for part in self.text.replace("\n", "\r").split("\r") if part.strip()]
+                if latest:
+                    with contextlib.suppress(OSError):
+                        self.home.send(("line", latest[-1].strip()))
+                    self.text, self.sent = "", now
         return len(text)
 
     def flush(self) -> None:
@@ -133,42 +144,71 @@ class _Relay:
         return True
 
 
+class _Screen:
+    """The latest line of every task: in place on a terminal, twice a minute anywhere else."""
+
+    def __init__(self, names: dict[str, Any], progress: bool) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.progress = progress
+        self.width = max(map(len, names))
+        self.lines: dict[str, str] = {}
+        self.told = time.monotonic()
+        self.live = Live(Text(), console=self.console, transient=True, auto_refresh=False)
+
+    def __enter__(self) -> "_Screen":
+        if self.progress and self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def show(self, name: str, line: str) -> None:
+        self.lines[name] = line
+        if not self.progress:
+            return
+        if self.live.is_started:
+            self._draw()
+        elif time.monotonic() - self.told > 30:
+            self.told = time.monotonic()
+            print(self._picture(), file=sys.stderr, flush=True)
+
+    def drop(self, name: str) -> None:
+        self.lines.pop(name, None)
+        if self.live.is_started:
+            self._draw()
+
+    def _draw(self) -> None:
+        self.live.update(Text(self._picture(), no_wrap=True, overflow="crop"), refresh=True)
+
+    def _picture(self) -> str:
+        return "\n".join(f"{name:{self.width}}  {line}"[: self.console.width - 1] for name, line in self.lines.items())
+
+
 @contextlib.contextmanager
-def _shown(lines: Lines, names: Sequence[str] | dict[str, Any], progress: bool) -> Iterator[None]:
-    """Show the latest line of every task: in place on a terminal, twice a minute anywhere else."""
-    if not progress:
+def _handled(stop: Callable[[int, Any], None]) -> Iterator[None]:
+    """Call `stop` on SIGINT and SIGTERM meanwhile; outside the main thread signals go where they went before."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    console = Console(stderr=True, highlight=False)
-    latest: dict[str, tuple[str, float]] = {}
-    width = max(map(len, names))
-    stop = threading.Event()
-
-    def picture() -> Text:
-        now = time.monotonic()
-        rows = [f"{name:{width}}  {text}"[: console.width - 1] for name, (text, at) in latest.items() if now - at < 20]
-        return Text("\n".join(rows), no_wrap=True, overflow="crop")
-
-    def follow() -> None:
-        with contextlib.ExitStack() as stack:
-            live = None
-            if console.is_terminal:
-                live = stack.enter_context(Live(Text(), console=console, transient=True, auto_refresh=False))
-            told = time.monotonic()
-            while not stop.is_set():
-                with contextlib.suppress(queue.Empty, OSError, EOFError):
-                    name, text = lines.get(timeout=0.25)
-                    latest[name] = (text, time.monotonic())
-                if live is not None:
-                    live.update(picture(), refresh=True)
-                elif time.monotonic() - told > 30:
-                    told = time.monotonic()
-                    print(picture().plain, file=sys.stderr, flush=True)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        stop.set()
-        thread.join(timeout=2)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Environment variables that processes started meanwhile inherit."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

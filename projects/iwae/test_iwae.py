@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal
 
+from common.data import Batches, Binarise, Data, Split, load
 from common.errors import ConfigError
 from common.evaluation.likelihood import importance_log_likelihood
+from common.experiment import Run
 from projects.iwae import iwae
 from projects.iwae.iwae import IWAE, PRESETS, Config, active_units, learning_rate, objective, passes
 
@@ -149,26 +151,140 @@ def test_architecture_is_the_papers():
     assert count("iwae-2l-k50") == recognition + mlp(50, 100, 100, 100) + mlp(100, 200, 784)
 
 
-def test_active_units_counts_the_ones_that_vary():
-    model = model_of(dataclasses.replace(ONE, stochastic=(5,)))
+class Stub:
+    """A recognition network whose posterior means are given."""
+
+    def __init__(self, *layers):
+        self.layers = list(layers)
+
+    def posterior_means(self, x, *, generator):
+        return self.layers
+
+
+def test_active_units_are_those_whose_mean_has_a_variance_above_a_hundredth():
+    x = torch.randn(1001, 1)
+    unit = (x - x.mean()) / x.std()
+    layer = torch.cat([unit * math.sqrt(v) for v in (0.0, 0.009, 0.011, 1.0)], 1)
+    assert active_units(Stub(layer, layer[:, :3]), x, None) == [2, 1]
+
+
+def test_posterior_means_of_the_second_layer_average_over_the_first():
+    model, x = model_of(TWO), bits(6)
+    with torch.no_grad():  # a second layer that is linear in h_1 far from saturation: E[mean(h_1)] = mean(E[h_1])
+        for p in model.recognition[1].body.parameters():
+            p.mul_(1e-3)
+    first, second = model.posterior_means(x, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(first, model.recognition[0](x)[0])
+    torch.testing.assert_close(second, model.recognition[1](first)[0], atol=1e-5, rtol=0)
+    # and where it is not linear, the mean of means is not the mean at the mean, but the average over draws is
+    model = model_of(TWO)
+    _, second = model.posterior_means(x, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        model.recognition[0].mean.weight[1:3] = 0  # two units whose mean is the same for every x
-    assert active_units(model, bits(500)) == [3]
+        mean, log_var = model.recognition[0](x)
+    h = mean + (0.5 * log_var).exp() * torch.randn(20_000, *mean.shape, generator=torch.Generator().manual_seed(1))
+    means = model.recognition[1](h)[0].detach()
+    exact, spread = means.mean(0), means.std(0)
+    assert ((second - exact).abs() < 5 * spread / 10).all()
 
 
 def test_pixels_start_at_the_mean_image():
     torch.set_default_dtype(torch.float32)
     model, mean = IWAE(ONE, 4), torch.tensor([0.1, 0.5, 0.9, 0.0])
-    model.start_at(mean)
+    model.init_output_bias(mean)
     torch.testing.assert_close(model.pixels[-1].bias.sigmoid(), mean.clamp(0.001, 0.999))
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"k": 0}, {"eval_k": 0}, {"stochastic": (50, 20)}, {"batch_size": 0}, {"stages": -1}]
+    "wrong",
+    [{"k": 0}, {"eval_k": 0}, {"stochastic": (50, 20)}, {"batch_size": 0}, {"stages": -1}, {"objective": "elbo"}],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError):
         Config(**wrong)
+
+
+def test_defaults_are_the_papers():
+    config = Config()
+    assert (config.k, config.batch_size, config.adam_epsilon, config.stages, config.eval_k) == (50, 20, 1e-4, 8, 5000)
+
+
+def test_initialisation_is_glorots():
+    torch.set_default_dtype(torch.float32)
+    for module in iwae.build(Config()).modules():
+        if isinstance(module, torch.nn.Linear):
+            bound = math.sqrt(6 / (module.in_features + module.out_features))
+            assert bound * 0.98 < module.weight.abs().max() <= bound
+            assert not module.bias.any()
+
+
+DIGITS = Config(dataset="digits", k=3, stochastic=(4,), hidden=(8,), stages=2, batch_size=100, eval_k=50)
+
+
+def run_in(directory, config):
+    return Run(directory, torch.device("cpu"), {}, config.seed, progress=False)
+
+
+def test_training_is_adam_on_the_objective_at_the_papers_rates(tmp_path, monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    config = dataclasses.replace(DIGITS, objective="vae")
+    seen = []
+
+    def spy(log_w, which):
+        seen.append((log_w.shape[0], which))
+        return objective(log_w, which)
+
+    rates = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(iwae, "objective", spy)
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1]
+    )
+    trained = iwae.train(config, run_in(tmp_path, config))
+    updates = len(rates) // passes(config)
+    assert set(seen) == {(3, "vae")}
+    assert rates[:updates] == [1e-3] * updates
+    assert rates[updates:] == [1e-3 * 10 ** (-1 / 7)] * (3 * updates)
+
+    # the same by hand, from the same start, on the same draws
+    data = load("digits")
+    model = iwae.build(config)
+    model.init_output_bias(data.trainval.x.flatten(1).double().mean(0).div(16).float())
+    batches, generator = Batches(data.trainval, 100, seed=0), torch.Generator().manual_seed(0)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-4)
+    for number in range(len(rates)):
+        adam.param_groups[0]["lr"] = rates[number]
+        x, _ = Binarise(17).encode(batches(number).x.flatten(1), generator)
+        adam.zero_grad()
+        (-model.log_weights(x, 3, generator).mean()).backward()
+        step(adam)
+    for a, b in zip(trained.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_evaluation_reports_the_negative_bound_on_the_examples_asked_for(tmp_path):
+    torch.set_default_dtype(torch.float32)
+    config = dataclasses.replace(DIGITS, eval_examples=37, stochastic=(4, 2), hidden=(8, 8))
+    model, run = iwae.build(config), run_in(tmp_path, config)
+    scores = {score.name: score for score in iwae.evaluate(config, model, run)}
+    nll = scores["nll"]
+    assert nll.n == len(run.examples["nll"]) == 37
+    assert nll.value == pytest.approx(float(run.examples["nll"].mean()))
+    assert nll.kind == "bound"
+    assert nll.protocol == "digits, L_50, 37 test examples"
+    x, _ = Binarise(17).encode(load("digits").test.x[:37].flatten(1))
+    with torch.no_grad():
+        one = -model.elbo(x, k=50, generator=torch.Generator().manual_seed(9)).mean()
+    assert nll.value == pytest.approx(float(one), abs=3 * nll.stderr)
+    assert 20 < nll.value < 80  # an untrained model of 64 pixels: near 64 log 2, and positive
+    assert scores["active_units"].value == scores["active_units_1"].value + scores["active_units_2"].value
+    assert list(run.data) == ["digits"]
+
+
+def test_the_fixed_binarisation_trains_on_fifty_thousand():
+    images = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
+    parts = (Split(images[:3]), Split(images[:2]), Split(images))
+    assert len(iwae.training_split(Data("binarized_mnist", *parts, 2, "", ""))) == 3
+    assert len(iwae.training_split(Data("dynamic_mnist", *parts, 256, "", ""))) == 5
 
 
 def test_every_preset_can_be_built():

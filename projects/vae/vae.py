@@ -223,7 +223,8 @@ def optimizers(model: VAE, config: Config, examples: int) -> dict[str, Optimizer
     theta = {"params": list(model.decoder.parameters()), "weight_decay": 1 / examples}
     phi = {"params": list(model.encoder.parameters())}
     owners = {"aevb": [theta, phi]} if config.algorithm == "aevb" else {"wake": [theta], "sleep": [phi]}
-    return {name: Adagrad(groups, lr=config.step_size, fused=True) for name, groups in owners.items()}
+    fused = not next(model.parameters()).is_mps  # there is no fused Adagrad on that device
+    return {name: Adagrad(groups, lr=config.step_size, fused=fused) for name, groups in owners.items()}
 
 
 # -- Training ---------------------------------------------------------------------------------------------------------

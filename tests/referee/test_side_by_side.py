@@ -1,0 +1,55 @@
+"""Runs side by side: results in order, cores shared, failures and signals handed on."""
+
+import math
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from common.errors import UserError
+from referee.side_by_side import Stopped, cores, side_by_side
+
+
+def go(work, tasks, jobs=2, finished=lambda name, result: None):
+    return side_by_side(work, tasks, jobs=jobs, progress=False, finished=finished)
+
+
+def test_results_come_in_the_order_of_the_tasks_and_are_told_as_they_come():
+    told = {}
+    results = go(math.sqrt, {"b": (4.0,), "a": (9.0,), "c": (16.0,)}, finished=told.__setitem__)
+    assert list(results.items()) == [("b", 2.0), ("a", 3.0), ("c", 4.0)]
+    assert told == results
+
+
+def test_each_gets_its_share_of_the_cores_and_the_environment_comes_back(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    results = go(os.getenv, {"a": ("OMP_NUM_THREADS",), "b": ("OMP_NUM_THREADS",)})
+    assert set(results.values()) == {str(max(1, cores() // 2))}
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_a_failure_is_raised_after_what_is_under_way_and_nothing_new_begins():
+    told = {}
+    with pytest.raises(ValueError, match="could not convert"):
+        go(float, {"a": ("x",), "b": ("2",), "c": ("3",), "d": ("4",)}, finished=told.__setitem__)
+    assert told.get("b") == 2.0
+    assert "d" not in told
+
+
+def test_a_process_that_dies_without_a_word_is_named():
+    with pytest.raises(UserError, match="b: its process ended with status 3"):
+        go(os._exit, {"b": (3,)}, jobs=1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_all_of_them(number):
+    before = signal.getsignal(number)
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), number))
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(Stopped, match="same command continues"):
+        go(time.sleep, {"a": (60,), "b": (60,), "c": (60,)})
+    assert time.monotonic() - start < 30  # not a timing: it did not sleep to the end
+    assert signal.getsignal(number) is before
