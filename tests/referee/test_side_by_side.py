@@ -9,6 +9,8 @@ import time
 import pytest
 
 from common.errors import UserError
+from referee.project import find_project, find_root
+from referee.running import run
 from referee.side_by_side import Stopped, cores, side_by_side
 
 
@@ -53,3 +55,20 @@ def test_a_signal_stops_all_of_them(number):
         go(time.sleep, {"a": (60,), "b": (60,), "c": (60,)})
     assert time.monotonic() - start < 30  # not a timing: it did not sleep to the end
     assert signal.getsignal(number) is before
+
+
+def test_a_presets_runs_side_by_side_are_those_one_after_the_other(tmp_path, capsys):
+    iwae = find_project(find_root(), "iwae")
+    short = ["--stages", "1", "--eval-k", "2", "--eval-examples", "5"]
+
+    def go(out, jobs):
+        return run(iwae, "smoke", only=["vae-1l-k1", "iwae-1l-k5"], overrides=short, out=out, jobs=jobs, progress=False)
+
+    together = go(tmp_path / "together", 2)
+    one_by_one = go(tmp_path / "one", 1)
+    assert [record.run for record in together] == ["vae-1l-k1", "iwae-1l-k5"]
+    for a, b in zip(together, one_by_one, strict=True):
+        assert a.score("nll").value == pytest.approx(b.score("nll").value, rel=1e-4)
+        assert (a.code_digest, a.config, a.steps) == (b.code_digest, b.config, b.steps)
+    assert "2 at a time" in capsys.readouterr().out
+    assert [record.finished for record in go(tmp_path / "together", 2)] == [record.finished for record in together]
