@@ -1,6 +1,7 @@
 """Log-densities of the distributions that many papers share, summed over the last dimension, in nats.
 
-All take parameters that broadcast against the value, so that k samples of a batch, (k, B, D), meet a batch, (B, D).
+k samples of a batch, (k, B, D), meet a batch, (B, D), without a copy: the normals broadcast, and the Bernoulli's logits may
+have leading dimensions that its value has not.
 """
 
 import math

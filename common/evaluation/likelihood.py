@@ -32,12 +32,12 @@ def importance_log_likelihood(
     samples_at_once: int = 1000,
     progress: str = "",
 ) -> Tensor:
-    """L_k, the importance-sampling estimate of log p(x) for each example.
+    """One draw of the k-sample importance-sampling estimate of log p(x), for each example.
 
-        L_k(x) = log 1/k sum_i p(x, h_i) / q(h_i|x),   h_i ~ q(h|x)
+        log 1/k sum_i p(x, h_i) / q(h_i|x),   h_i ~ q(h|x)
 
-    In expectation L_k is a lower bound on log p(x) and does not decrease with k (Burda et al. 2016, Theorem 1).
-    All k samples enter one logarithm, however they are cut into chunks.
+    Its expectation is L_k, a lower bound on log p(x) that does not decrease with k (Burda et al. 2016, eq. 8 and
+    Theorem 1). All k samples enter one logarithm, however they are cut into chunks.
 
     Args:
         log_weights: the model's log importance weights.
