@@ -1,7 +1,7 @@
 """Log-densities of the distributions that many papers share, summed over the last dimension, in nats.
 
-k samples of a batch, (k, B, D), meet a batch, (B, D), without a copy: the normals broadcast, and the Bernoulli's logits may
-have leading dimensions that its value has not.
+k samples of a batch, (k, B, D), meet a batch, (B, D), without a copy: the normals broadcast, and the Bernoulli's logits
+may have leading dimensions that its value has not.
 """
 
 import math
