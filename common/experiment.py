@@ -121,8 +121,8 @@ def execute(
         _settle(directory, plain, code_digest)
     distributed.barrier()
 
-    # Denormal numbers (in float32, below 1e-38) count as zero: a processor is some ten times slower at them, and they do
-    # come up (the normalised weights of poor samples in an importance-weighted gradient).
+    # Denormal numbers (in float32, below 1e-38) count as zero: a processor is some ten times slower at them, and they
+    # do come up (the normalised weights of poor samples in an importance-weighted gradient).
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
     identity = {**plain, "code_digest": code_digest}
