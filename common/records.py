@@ -25,7 +25,7 @@ import platform
 import re
 import subprocess
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -227,18 +227,26 @@ NO_INFLUENCE = {
 }
 """Modules that cannot change a number, or whose work is verified otherwise: left out of the code digest."""
 
+INTERFACE = frozenset({"Config", "build", "train", "evaluate", "illustrate"})
+"""What `common.experiment` takes from a paper's file to make a record."""
+
 
 def code_digest(paper_file: Path) -> str:
     """A digest of the code a run's numbers depend on: the paper's file and all of the repository that it imports.
 
-    Comments, docstrings and blank lines do not count, nor do the modules in `NO_INFLUENCE`; so a record goes stale
+    Comments, docstrings and blank lines do not count, nor do the modules in `NO_INFLUENCE`, nor the paper's `PRESETS`
+    and `PROBES` with what only they use, since a record holds the configuration it came from; so a record goes stale
     when the code that made it changes, and only then.
     """
-    root = paper_file.resolve().parents[2]
+    paper_file = paper_file.resolve()
+    root = paper_file.parents[2]
     digest = hashlib.sha256()
-    for path in sorted(_local_imports(paper_file.resolve(), root)):
+    for path in sorted(_local_imports(paper_file, root)):
+        source = path.read_text(encoding="utf-8")
+        if path == paper_file:
+            source = _without(("PRESETS", "PROBES"), source)
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(_without_prose(path.read_text(encoding="utf-8")).encode() + b"\0")
+        digest.update(_without_prose(source).encode() + b"\0")
     return digest.hexdigest()
 
 
@@ -265,6 +273,42 @@ def _local_imports(start: Path, root: Path) -> set[Path]:
                 base = root.joinpath(*parts)
                 todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
     return seen
+
+
+def _without(names: Iterable[str], source: str) -> str:
+    """Source text without the definitions of these names, nor those that only they use.
+
+    A definition is a function, a class or an assignment to plain names, at the top of the file. What is used
+    elsewhere stays, and so does a paper's interface.
+    """
+    defines: dict[ast.stmt, set[str]] = {}
+    uses: dict[ast.stmt, set[str]] = {}
+    for statement in ast.parse(source).body:
+        match statement:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                defines[statement] = {name}
+            case ast.Assign(targets=targets) if all(isinstance(t, ast.Name) for t in targets):
+                defines[statement] = {t.id for t in targets if isinstance(t, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                defines[statement] = {name}
+            case _:
+                defines[statement] = set()
+        every = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+        uses[statement] = every - defines[statement]
+
+    leaving, asked = set[ast.stmt](), set(names)
+    while True:
+        needed = INTERFACE.union(*(uses[s] for s in uses if s not in leaving))
+        more = {s for s in defines if s not in leaving and defines[s] and defines[s] <= asked - needed}
+        if not more:
+            break
+        leaving |= more
+        asked |= set[str]().union(*(uses[s] for s in more))
+    lines = source.splitlines()
+    for s in leaving:
+        first = min([s.lineno, *(d.lineno for d in getattr(s, "decorator_list", []))])
+        lines[first - 1 : s.end_lineno] = [""] * ((s.end_lineno or s.lineno) - first + 1)
+    return "\n".join(lines) + "\n"
 
 
 def _without_prose(source: str) -> str:

@@ -1,5 +1,8 @@
 """The repository keeps its own promises: pins agree, nothing is pickled, nobody's machine is named."""
 
+import dataclasses
+import importlib
+import json
 import re
 import subprocess
 import tomllib
@@ -63,3 +66,13 @@ def test_recipes_of_the_readme_exist():
         for recipe in re.findall(r"\bmake ([a-z]+)\b(?=[`\s])", (ROOT / name).read_text()):
             if f"`make {recipe}" in (ROOT / name).read_text() or f"\nmake {recipe}" in (ROOT / name).read_text():
                 assert recipe in recipes, f"{name} names 'make {recipe}'"
+
+
+@pytest.mark.parametrize("paper", sorted(path.parent.name for path in ROOT.glob("projects/*/results")))
+def test_published_records_hold_the_configuration_of_their_preset(paper):
+    """Presets are no part of the code digest: this is what notices a preset that moved away from its results."""
+    presets = importlib.import_module(f"projects.{paper}.{paper}").PRESETS
+    for path in ROOT.glob(f"projects/{paper}/results/*/*/record.json"):
+        record = json.loads(path.read_text())
+        config = presets[record["preset"]][record["run"]]
+        assert record["config"] == json.loads(json.dumps(dataclasses.asdict(config))), path.relative_to(ROOT)
