@@ -22,6 +22,7 @@ MARKS: dict[Status, tuple[str, str]] = {
     "reproduced": ("✓", "bold green"),
     "within tolerance": ("≈", "green"),
     "trend only": ("↗", "yellow"),
+    "inconclusive": ("±", "bold yellow"),
     "not reproduced": ("✗", "bold red"),
     "compute-limited": ("◔", "cyan"),
     "not attempted": ("·", "dim"),

@@ -12,9 +12,11 @@ An ordering is judged at the largest preset, no smaller than the claim's, at whi
 Neighbours are compared through the difference of their values example by example where both kept these (the standard
 error of a paired difference is far smaller than that of either value), else through the errors of the two values:
 
-    reproduced        every step has the claimed sign, by more than two standard errors
-    trend only        every step has the claimed sign, some within two standard errors (or of unknown error)
-    not reproduced    some step goes the other way
+    reproduced        every step goes the claimed way, by more than two standard errors
+    not reproduced    some step goes the other way by more than two standard errors; or, known exactly, goes the other
+                      way or is a tie
+    inconclusive      no step is clearly against the claim, but some difference lies within two standard errors of
+                      zero, or its error is unknown
 
 The errors cover the choice of test examples, not of the training seed. A score of kind "exact" without an error (a
 count of units) is known exactly.
@@ -42,6 +44,7 @@ Status = Literal[
     "reproduced",
     "within tolerance",
     "trend only",
+    "inconclusive",
     "not reproduced",
     "compute-limited",
     "not attempted",
@@ -65,19 +68,22 @@ class Step:
     better: str
     worse: str
     difference: float  # > 0: as claimed
-    stderr: float | None
+    stderr: float | None  # None: unknown; 0: the difference is known exactly
+    unit: str
     paired: bool
     n: int | None
 
     @property
-    def sign(self) -> bool:
-        """Whether it goes the claimed way."""
-        return self.difference > 0
-
-    @property
     def clear(self) -> bool:
         """Whether it goes the claimed way by more than two standard errors."""
-        return self.stderr is not None and self.difference > 2 * self.stderr and self.sign
+        return self.stderr is not None and self.difference > 2 * self.stderr
+
+    @property
+    def against(self) -> bool:
+        """Whether it goes the other way by more than two standard errors; known exactly, a tie is against too."""
+        if self.stderr == 0:
+            return self.difference <= 0
+        return self.stderr is not None and self.difference < -2 * self.stderr
 
 
 @dataclass(frozen=True)
@@ -251,19 +257,13 @@ class _Court:
                 compare(claim.metric, candidates[i], scores[i], candidates[i + 1], scores[i + 1])
                 for i in range(len(scores) - 1)
             )
-            holds = all(s.sign for s in steps)
+            status, undecided = _order(steps)
             if below:
+                how = undecided or f"the order {'held' if status == 'reproduced' else 'did not hold'}"
+                notes.append(f"Only the {preset} preset ran{where}; there {how}.")
                 status = "compute-limited"
-                how = _how_it_held(steps)
-                notes.append(f"Only the {preset} preset ran{where}; there the order {how}.")
-            elif holds and all(s.clear for s in steps):
-                status = "reproduced"
-            elif holds:
-                status = "trend only"
-                unclear = [f"{s.better} and {s.worse}" for s in steps if not s.clear]
-                notes.append(f"Not told apart by two standard errors: {', '.join(unclear)}.")
-            else:
-                status = "not reproduced"
+            elif undecided:
+                notes.append(f"{undecided[:1].upper()}{undecided[1:]}.")
             break
         else:
             some = [
@@ -370,11 +370,11 @@ def compare(metric: str, a: Evidence, score_a: Score, b: Evidence, score_b: Scor
     if x is not None and y is not None and x.shape == y.shape and len(x) > 1 and same_data:
         d = sign * (x - y)
         stderr = float(d.std(ddof=1) / math.sqrt(len(d)))
-        return Step(a.record.run, b.record.run, float(d.mean()), stderr, True, len(d))
+        return Step(a.record.run, b.record.run, float(d.mean()), stderr, score_a.unit, True, len(d))
     difference = sign * (score_a.value - score_b.value)
     error_a, error_b = _error(score_a), _error(score_b)
     error = None if error_a is None or error_b is None else math.hypot(error_a, error_b)
-    return Step(a.record.run, b.record.run, difference, error, False, None)
+    return Step(a.record.run, b.record.run, difference, error, score_a.unit, False, None)
 
 
 def _error(score: Score) -> float | None:
@@ -409,6 +409,19 @@ def _weigh(claim: ValueClaim, score: Score, trends: Sequence[Verdict]) -> tuple[
         notes.append(f"The order holds: {', '.join(t.claim for t in here)}.")
         return "trend only", notes
     return "not reproduced", notes
+
+
+def _order(steps: Sequence[Step]) -> tuple[Status, str]:
+    """What an ordering's steps come to; and, where it is inconclusive, which pairs are not told apart."""
+    if all(s.clear for s in steps):
+        return "reproduced", ""
+    if any(s.against for s in steps):
+        return "not reproduced", ""
+    close = ", ".join(f"{s.better} and {s.worse}" for s in steps if not s.clear and s.stderr is not None)
+    unknown = ", ".join(f"{s.better} and {s.worse}" for s in steps if s.stderr is None)
+    why = [f"not told apart by two standard errors: {close}"] if close else []
+    why += [f"not told apart, their errors being unknown: {unknown}"] if unknown else []
+    return "inconclusive", "; ".join(why)
 
 
 def _smaller(preset: str) -> list[str]:
@@ -469,15 +482,11 @@ def _ranking(claim: OrderingClaim, scores: Sequence[Score]) -> str:
 
 
 def show_step(step: Step) -> str:
-    """'k5 better than k1 by 0.29 ± 0.05 (paired, n = 500)', in the metric's unit."""
+    """'k5 better than k1 by 0.29 ± 0.05 nats (paired, n = 500)'."""
     how = f" (paired, n = {step.n:,})" if step.paired else " (error unknown)" if step.stderr is None else ""
     if step.difference == 0:
         return f"{step.better} equals {step.worse}{how}"
-    word = "better" if step.sign else "worse"
-    return f"{step.better} {word} than {step.worse} by {show(abs(step.difference), step.stderr)}{how}"
-
-
-def _how_it_held(steps: Sequence[Step]) -> str:
-    if all(s.clear for s in steps):
-        return "held"
-    return "held, within two standard errors" if all(s.sign for s in steps) else "did not hold"
+    word = "better" if step.difference > 0 else "worse"
+    amount = show(abs(step.difference), step.stderr)
+    unit = step.unit.removesuffix("s") if amount == "1" else step.unit
+    return f"{step.better} {word} than {step.worse} by {amount} {unit}{how}"

@@ -10,7 +10,7 @@ import pytest
 from common.records import Record, Score
 from referee.project import Project
 from referee.standing import standing
-from referee.verdicts import Evidence, Verdict, compare, show, show_score
+from referee.verdicts import Evidence, Verdict, compare, show, show_score, show_step
 
 MakeRecord = Callable[..., Record]
 Edit = Callable[[str, str], None]
@@ -153,10 +153,15 @@ def three(make: MakeRecord, preset: str, *values: object, **fields: object) -> N
     [
         ((84, 85, 86), 0.1, "reproduced"),
         ((84, 85, 86), 0.3, "reproduced"),  # 1 > 2 * 0.3 * sqrt(2)
-        ((84, 85, 86), 0.4, "trend only"),  # 1 < 2 * 0.4 * sqrt(2)
-        ((84, 85, 86), None, "trend only"),  # errors unknown
+        ((84, 85, 86), 0.4, "inconclusive"),  # 1 < 2 * 0.4 * sqrt(2)
+        ((84, 85, 84.9), 0.1, "inconclusive"),  # the wrong way, by less than two standard errors
+        ((84, 84, 85), 0.1, "inconclusive"),  # a tie of uncertain values
+        ((84, 85, 86), None, "inconclusive"),  # errors unknown
+        ((86, 85, 84), None, "inconclusive"),
         ((84, 85, 84.9), 0.001, "not reproduced"),
-        ((84, 84, 85), 0.0, "not reproduced"),  # a tie is not an order
+        ((85.5, 85, 86), 0.1, "not reproduced"),  # one step against, whatever the other says
+        ((85.5, 85, 85.1), 0.1, "not reproduced"),  # even one that two standard errors leave open
+        ((84, 84, 85), 0.0, "not reproduced"),  # known exactly, a tie is no order
         ((86, 85, 84), 0.1, "not reproduced"),
     ],
 )
@@ -186,7 +191,7 @@ def test_ordering_by_pairs_sees_what_errors_hide(project: Project, make: MakeRec
     for run in ("k50", "k5", "k1"):
         (project.results / "laptop" / run / "examples.safetensors").unlink()
     v = verdict(project, "more-samples-help")
-    assert v.status == "trend only"
+    assert v.status == "inconclusive"
     assert not v.steps[0].paired
 
 
@@ -224,11 +229,51 @@ def test_ordering_where_higher_is_better(project: Project, make: MakeRecord, edi
     assert v.ours == "k50 −84.00 > k5 −85.00 > k1 −86.00 nats"
 
 
-def test_counts_are_known_exactly(make: MakeRecord) -> None:
+@pytest.mark.parametrize(
+    ("a", "b", "clear", "against", "says"),
+    [
+        (25, 20, True, False, "a better than b by 5 units"),
+        (21, 20, True, False, "a better than b by 1 unit"),
+        (20, 20, False, True, "a equals b"),
+        (18, 20, False, True, "a worse than b by 2 units"),
+    ],
+)
+def test_counts_are_known_exactly(make: MakeRecord, a: int, b: int, clear: bool, against: bool, says: str) -> None:
     fields = {"name": "active_units", "unit": "units", "kind": "exact"}
-    a, b = make("laptop", "a", 25, None, score=fields), make("laptop", "b", 20, None, score=fields)
-    step = compare("active_units", Evidence(a, ""), a.scores[0], Evidence(b, ""), b.scores[0])
-    assert (step.difference, step.stderr, step.clear) == (5, 0, True)
+    left, right = make("laptop", "a", a, None, score=fields), make("laptop", "b", b, None, score=fields)
+    step = compare("active_units", Evidence(left, ""), left.scores[0], Evidence(right, ""), right.scores[0])
+    assert (step.difference, step.stderr) == (a - b, 0)
+    assert (step.clear, step.against) == (clear, against)
+    assert show_step(step) == says
+
+
+@pytest.mark.parametrize(
+    ("values", "stderr", "note"),
+    [
+        ((84, 85, 86), 0.1, None),
+        ((86, 85, 84), 0.1, None),
+        ((84, 84.1, 86), 0.1, "Not told apart by two standard errors: k50 and k5."),
+        ((84, 84.1, 84), 0.1, "Not told apart by two standard errors: k50 and k5, k5 and k1."),
+        ((84, 85, 86), None, "Not told apart, their errors being unknown: k50 and k5, k5 and k1."),
+    ],
+)
+def test_an_inconclusive_order_names_the_pairs_that_are_not_told_apart(
+    project: Project, make: MakeRecord, values: tuple, stderr: float | None, note: str | None
+) -> None:
+    three(make, "laptop", *values, stderr=stderr)
+    assert verdict(project, "more-samples-help").notes == ((note,) if note else ())
+
+
+def test_a_step_says_its_unit(project: Project, make: MakeRecord) -> None:
+    rng = np.random.default_rng(0)
+    easy = rng.normal(85, 10, 400)
+    d = rng.normal(0.3, 0.5, 400)
+    three(make, "laptop", easy, easy + d, easy + 2 * d)
+    step = verdict(project, "more-samples-help").steps[0]
+    shown = show(step.difference, step.stderr)
+    assert " ± " in shown
+    assert show_step(step) == f"k50 better than k5 by {shown} nats (paired, n = 400)"
+    assert show_step(dataclasses.replace(step, unit="bits/dim")).endswith(f"{shown} bits/dim (paired, n = 400)")
 
 
 def test_ordering_is_judged_at_the_largest_preset_that_is_complete(project: Project, make: MakeRecord) -> None:
@@ -247,7 +292,11 @@ def test_ordering_is_judged_at_the_largest_preset_that_is_complete(project: Proj
 
 @pytest.mark.parametrize(
     ("values", "stderr", "how"),
-    [((84, 85, 86), 0.1, "held."), ((84, 85, 86), 1, "held, within"), ((86, 85, 84), 0.1, "did not hold")],
+    [
+        ((84, 85, 86), 0.1, "the order held."),
+        ((84, 85, 86), 1, "not told apart by two standard errors: k50 and k5, k5 and k1."),
+        ((86, 85, 84), 0.1, "the order did not hold."),
+    ],
 )
 def test_a_smaller_preset_tells_whether_the_order_held(
     project: Project, make: MakeRecord, values: tuple, stderr: float, how: str
@@ -255,7 +304,7 @@ def test_a_smaller_preset_tells_whether_the_order_held(
     three(make, "smoke", *values, stderr=stderr, data="digits")
     v = verdict(project, "more-samples-help")
     assert v.status == "compute-limited"
-    assert v.notes[0].startswith(f"Only the smoke preset ran, on digits; there the order {how}")
+    assert v.notes == (f"Only the smoke preset ran, on digits; there {how}",)
 
 
 def test_ordering_with_missing_runs(project: Project, make: MakeRecord) -> None:
