@@ -99,10 +99,12 @@ def parser() -> argparse.ArgumentParser:
         "compare claims with records",
         "Claim, paper, ours, verdict: computed from the published records, or from the runs on this machine.\n"
         "Exits with 1 if a record cannot be read or is stale (made by other code than the present).",
-        "  referee verdicts\n  referee verdicts iwae --runs\n  referee verdicts iwae --format json",
+        "  referee verdicts\n  referee verdicts iwae --all\n  referee verdicts iwae --runs\n"
+        "  referee verdicts iwae --format json",
     )
     verdicts.add_argument("paper", nargs="?", help="one paper; all when not given")
     verdicts.add_argument("--runs", action="store_true", help="judge runs/ on this machine, not what is published")
+    verdicts.add_argument("--all", action="store_true", help="list the claims that were not attempted, too")
     _format(verdicts)
 
     tables = add(

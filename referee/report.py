@@ -21,7 +21,7 @@ from common.records import PRESETS_ORDER, Record, read_metrics, write_text
 from referee.plots import Dot, Series, dot_chart, line_chart
 from referee.project import find_project, find_root
 from referee.schema import METRICS, FigureClaim
-from referee.show import MARKS, duration, summary
+from referee.show import KINDS, MARKS, duration, summary
 from referee.standing import Standing, figure_file, standing
 from referee.tables import hardware_line
 from referee.verdicts import Evidence, Verdict, show, show_score, show_step
@@ -86,7 +86,6 @@ def render(s: Standing, *, runs: bool = False) -> str:
         ("Values", "Numbers the paper prints, each judged at the preset it is about."),
         ("Figures", "Pictures are for people to compare; no machine calls them reproduced."),
     ]
-    kinds = ("ordering", "value", "figure")
     return environment.get_template("report.html").render(
         project=s.project.name,
         file=s.file,
@@ -96,7 +95,7 @@ def render(s: Standing, *, runs: bool = False) -> str:
         marks={status: mark for status, (mark, _) in MARKS.items()},
         groups=[
             (title, about, judged, waiting)
-            for kind, (title, about) in zip(kinds, groups, strict=True)
+            for kind, (title, about) in zip(KINDS, groups, strict=True)
             for judged in [[v for v in s.verdicts if v.kind == kind and not _waits(v)]]
             for waiting in [[v for v in s.verdicts if v.kind == kind and _waits(v)]]
             if judged or waiting

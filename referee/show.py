@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +30,11 @@ MARKS: dict[Status, tuple[str, str]] = {
     "for a person to judge": ("◉", "magenta"),
 }
 """A sign and a colour for each verdict: never the colour alone."""
+
+KINDS = ("ordering", "value", "figure")
+"""The order in which claims are shown, from what a paper says to what it only shows."""
+
+VERDICT = len("◔ compute-limited")  # letters: most verdicts fit, and what follows them is aligned
 
 
 def console() -> Console:
@@ -61,7 +67,7 @@ def verdicts_command(options: argparse.Namespace) -> int:
         if not standings:
             print("There is no project yet.")
         for s in standings:
-            print_verdicts(s, runs=options.runs)
+            print_verdicts(s, runs=options.runs, every=options.all)
     for s in standings:
         for problem in s.problems:
             print(f"referee: {problem}", file=sys.stderr)
@@ -77,51 +83,99 @@ def verdict_text(verdict: Verdict) -> Text:
     return text
 
 
-def print_verdicts(s: Standing, *, runs: bool = False) -> None:
-    """The table claim, paper, ours, verdict; below it what needs saying in words."""
+def print_verdicts(s: Standing, *, runs: bool = False, every: bool = False) -> None:
+    """Claims and what they came to: orderings, then values, then figures. Made to fit 80 columns.
+
+    Args:
+        runs: it was judged by the runs on this machine; only said, not done here.
+        every: list the claims of which there is nothing to look at, too, instead of counting them.
+    """
     out = console()
     paper = s.file.paper
-    out.print()
-    out.print(
-        Text.assemble((s.project.name, "bold"), f" · {paper.title} · {paper.venue} {paper.year} · stage {s.file.stage}")
-    )
     source = s.project.shown(s.project.runs if runs else s.project.results)
+    about = f" · {paper.title} · {paper.venue} {paper.year} · stage {s.file.stage}"
+    out.print()
+    out.print(Text.assemble((s.project.name, "bold"), about))
     out.print(Text(f"judged by the records in {source}", style="dim"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("claim", no_wrap=True)
-    table.add_column("paper")
-    table.add_column("ours")
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("at")
-    for v in s.verdicts:
-        said = Text(v.paper)
-        if v.certainty == "mem":
-            said.append(" *", style="dim")
-        at = v.judged_at or "–"
-        if v.judged_at and v.judged_at != v.preset:
-            at += f" (claim: {v.preset})"
-        table.add_row(Text(v.claim), said, Text(v.ours), verdict_text(v), Text(at))
-    out.print(table)
-    if any(v.certainty == "mem" for v in s.verdicts):
+    listed = [v for v in s.verdicts if every or not v.untried]
+    for v in listed:
+        if v.kind == "ordering":
+            _print_in_full(out, v)
+    _print_values(out, [v for v in listed if v.kind == "value"])
+    for v in listed:
+        if v.kind == "figure":
+            _print_in_full(out, v)
+    out.print()
+    if folded := len(s.verdicts) - len(listed):
+        command = f"referee verdicts {s.project.name}{' --runs' if runs else ''} --all"
+        out.print(Text(f"{MARKS['not attempted'][0]} {folded} not attempted: '{command}' lists them", style="dim"))
+    if any(v.certainty == "mem" for v in listed):
         out.print(Text("* the published value is from memory and waits to be checked against the paper", style="dim"))
-    for v in s.verdicts:
-        for line in in_words(v):
-            out.print(Text.assemble((v.claim, "bold"), f": {line}"))
     if any(v.stale for v in s.verdicts):
         stale = ", ".join(sorted({r for v in s.verdicts if v.stale for r in v.runs}))
-        out.print(
-            Text(
-                f"Stale: the code has changed since these ran: {stale}. Run them again and publish them.",
-                style="bold red",
-            )
-        )
+        said = f"Stale: the code has changed since these ran: {stale}. Run them again and publish them."
+        out.print(Text(said, style="bold red"))
     out.print(Text(summary(s.verdicts), style="bold"))
+
+
+def _print_in_full(out: Console, v: Verdict) -> None:
+    """The verdict on an ordering or a figure, the claim in words, and what came out, a line each."""
+    head = verdict_text(v)
+    head.append(" " * max(0, VERDICT - len(head)))
+    head = Text.assemble(head, f"  {v.claim}", (" *" if v.certainty == "mem" else "", "dim"))
+    head.append(f", {judged_where(v)}", style="dim")
+    lines = [Text(v.statement, style="bold"), *([] if v.untried else [Text(v.ours)])]
+    lines += [Text(show_step(step), style="dim") for step in v.steps]
+    lines += [Text(note) for note in v.notes]
+    out.print()
+    out.print(head)
+    for line in lines:
+        out.print(Padding(line, (0, 0, 0, 2)))
+
+
+def _print_values(out: Console, values: Sequence[Verdict]) -> None:
+    """Tables of verdict, claim, paper and ours: one for each preset that was looked at."""
+    groups: dict[str, list[Verdict]] = {}
+    for v in values:
+        groups.setdefault(f"Values {judged_where(v)}", []).append(v)
+    longest = max((len(v.claim) for v in values), default=0)
+    wide = out.width >= 110
+    for title, group in groups.items():
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("verdict", no_wrap=True, min_width=VERDICT)
+        table.add_column("claim", overflow="fold", min_width=min(longest, 24))
+        table.add_column("paper", no_wrap=True, justify="right", min_width=7)
+        table.add_column("ours", no_wrap=True, justify="right")
+        if wide:
+            table.add_column("source", style="dim")
+        for v in group:
+            paper = v.paper if v.untried else v.paper.removesuffix(f" {v.unit}")  # ours says the unit
+            said = Text.assemble(paper, (" *" if v.certainty == "mem" else "", "dim"))
+            ours = v.ours.removesuffix(v.other_data)
+            table.add_row(verdict_text(v), Text(v.claim), said, Text(ours), *([Text(v.source)] if wide else []))
+        out.print()
+        out.print(Text(title, style="bold"))
+        out.print(table)
+        for v in group:
+            for note in worth_saying(v):
+                out.print(Padding(Text(f"{v.claim}: {note}"), (0, 0, 0, 2)))
+
+
+def judged_where(v: Verdict) -> str:
+    """'at laptop', or 'at smoke, on digits; claimed for paper' where only a smaller preset ran."""
+    if v.judged_at is None:
+        return f"claimed for {v.preset}"
+    return f"at {v.judged_at}{v.other_data}" + (f"; claimed for {v.preset}" if v.below else "")
+
+
+def worth_saying(verdict: Verdict) -> list[str]:
+    """The notes that say more than the columns of a table."""
+    return [n for n in verdict.notes if not re.fullmatch(r"Only the \w+ preset ran(, on [\w, ]+)?\.", n)]
 
 
 def in_words(verdict: Verdict) -> list[str]:
     """What the columns of a table do not say: notes, and the steps of an ordering."""
-    notes = [n for n in verdict.notes if not re.fullmatch(r"Only the \w+ preset ran\.", n)]
-    return [*notes, *(["; ".join(map(show_step, verdict.steps)) + "."] if verdict.steps else [])]
+    return [*worth_saying(verdict), *(["; ".join(map(show_step, verdict.steps)) + "."] if verdict.steps else [])]
 
 
 def summary(verdicts: Iterable[Verdict]) -> str:
@@ -131,23 +185,21 @@ def summary(verdicts: Iterable[Verdict]) -> str:
 
 
 def print_scores(records: Sequence[Record]) -> None:
-    """What came out of some runs: one line a score."""
+    """What came out of some runs, one line a score; below it how each was measured."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("run", "score", "value", "unit", "n", "protocol", "time"):
-        table.add_column(column, justify="right" if column in ("value", "n", "time") else "left")
+    for column in ("run", "score", "value", "n", "time"):
+        table.add_column(column, no_wrap=True, justify="left" if column in ("run", "score") else "right")
+    measured: dict[str, dict[str, None]] = {}  # protocol -> the scores it is of, in order
     for record in records:
         for i, score in enumerate(record.scores):
-            cells = (
-                record.run if i == 0 else "",
-                score.name,
-                show_score(score),
-                score.unit,
-                f"{score.n:,}",
-                score.protocol,
-                duration(record.wall_s) if i == 0 else "",
-            )
+            run, took = (record.run, duration(record.wall_s)) if i == 0 else ("", "")
+            cells = (run, score.name, f"{show_score(score)} {score.unit}", f"{score.n:,}", took)
             table.add_row(*(Text(cell) for cell in cells))
-    console().print(table)
+            measured.setdefault(score.protocol, {})[score.name] = None
+    out = console()
+    out.print(table)
+    for protocol, names in measured.items():
+        out.print(Text(f"{', '.join(names)}: {protocol}", style="dim"))
 
 
 def duration(seconds: float) -> str:

@@ -10,13 +10,13 @@ projects. What stands outside the markers belongs to people and is never touched
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from common.errors import UserError, nearest
 from common.records import PRESETS_ORDER, write_text
 from referee.project import Project, find_project, find_root, paper_names
-from referee.show import MARKS, duration, in_words, summary
+from referee.show import KINDS, MARKS, duration, in_words, summary
 from referee.standing import Standing, standing
 from referee.verdicts import Verdict, show_score
 
@@ -114,15 +114,29 @@ def md(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~$#!])", r"\\\1", text)
 
 
+def code(text: str) -> str:
+    """Text as code in a Markdown table, to the letter but for runs of white space.
+
+    Backslashes escape nothing in code, so backticks inside are fenced by more of them; only a table's own `|` has to
+    be escaped, which the table undoes before anything else is read.
+    """
+    text = " ".join(text.split())
+    if not text:
+        return ""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}".replace("|", r"\|")
+
+
 def _table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def _link(text: str, s: Standing, record: str) -> str:
-    """Text that leads to a record, from the project's README."""
+def _link(text: str, s: Standing, path: str) -> str:
+    """Text that leads to a file of the project, from its README."""
     folder = s.project.shown(s.project.folder) + "/"
-    return f"[{md(text)}]({record.removeprefix(folder)})" if record.startswith(folder) else md(text)
+    return f"[{md(text)}]({path.removeprefix(folder)})" if path.startswith(folder) else md(text)
 
 
 def verdict_cell(verdict: Verdict) -> str:
@@ -131,24 +145,43 @@ def verdict_cell(verdict: Verdict) -> str:
 
 
 def claims_table(s: Standing) -> str:
-    """Claim, paper, ours, verdict; then what needs saying in words."""
+    """Claim, paper, ours, verdict: orderings first; then what needs saying in words; values nobody tried are folded."""
+    waiting = [v for v in s.verdicts if v.kind == "value" and v.untried]
+    listed = [v for kind in KINDS for v in s.verdicts if v.kind == kind and v not in waiting]
     rows = []
-    notes = []
-    for v in s.verdicts:
-        paper = md(v.paper) + (" ¹" if v.certainty == "mem" else "")
-        ours = _link(v.ours, s, v.records[0]) if v.records else md(v.ours)
-        at = v.judged_at or "–"
-        if v.judged_at and v.judged_at != v.preset:
-            at += f" (claim: {v.preset})"
-        where = "" if v.source == v.paper else f"<br><sub>{md(v.source)}</sub>"
-        rows.append([f"`{v.claim}`{where}", paper, ours, verdict_cell(v), at])
-        if said := in_words(v):
-            notes.append(f"- `{v.claim}`: {md(' '.join(said))}")
-    text = f"{summary(s.verdicts)[:1].upper()}{summary(s.verdicts)[1:]}.\n\n"
-    text += _table(["claim", "paper", "ours", "verdict", "judged at"], rows)
+    for v in listed:
+        at = (v.judged_at or "–") + (f" (claim: {v.preset})" if v.below else "")
+        rows.append([_claim(v), _paper(v), _ours(v, s), verdict_cell(v), at])
+    text = f"{summary(s.verdicts)[:1].upper()}{summary(s.verdicts)[1:]}.\n"
+    if rows:
+        text += "\n" + _table(["claim", "paper", "ours", "verdict", "judged at"], rows)
     if any(v.certainty == "mem" for v in s.verdicts):
         text += "\n¹ The published value is from memory and waits to be checked against the paper.\n"
-    return text + ("\n" + "\n".join(notes) + "\n" if notes else "")
+    text += _notes(listed)
+    if waiting:
+        title = f"{len(waiting)} value{'s' * (len(waiting) > 1)} of the paper not attempted"
+        table = _table(["claim", "paper", "preset"], [[_claim(v), _paper(v), v.preset] for v in waiting])
+        text += f"\n<details>\n<summary>{title}</summary>\n\n{table}{_notes(waiting)}\n</details>\n"
+    return text
+
+
+def _notes(verdicts: Iterable[Verdict]) -> str:
+    notes = [f"- {code(v.claim)}: {md(' '.join(said))}\n" for v in verdicts if (said := in_words(v))]
+    return "\n" + "".join(notes) if notes else ""
+
+
+def _claim(v: Verdict) -> str:
+    return code(v.claim) + ("" if v.source == v.paper else f"<br><sub>{md(v.source)}</sub>")
+
+
+def _ours(v: Verdict, s: Standing) -> str:
+    if v.kind == "figure":
+        return _link(v.ours.rpartition("/")[2], s, v.ours)
+    return _link(v.ours, s, v.records[0]) if v.records else md(v.ours)
+
+
+def _paper(v: Verdict) -> str:
+    return md(v.paper) + (" ¹" if v.certainty == "mem" else "")
 
 
 def results_table(s: Standing) -> str:
@@ -161,7 +194,7 @@ def results_table(s: Standing) -> str:
                 value = f"{show_score(score)} {score.unit}"
                 first = [preset, _link(run, s, evidence.path)] if i == 0 else ["", ""]
                 rows.append(
-                    [*first, f"`{md(score.name)}`", md(value), f"{score.n:,}", md(score.protocol), f"{record.steps:,}"]
+                    [*first, code(score.name), md(value), f"{score.n:,}", md(score.protocol), f"{record.steps:,}"]
                 )
     if not rows:
         return "Nothing has been published yet.\n"
@@ -175,7 +208,7 @@ def presets_table(s: Standing) -> str:
         records = [e.record for e in s.evidence[preset].values()]
         hardware = sorted({hardware_line(r.hardware) for r in records})
         took = duration(sum(r.wall_s for r in records))
-        command = f"`referee run {s.project.name} --preset {preset}`"
+        command = code(f"referee run {s.project.name} --preset {preset}")
         rows.append([preset, str(len(records)), took, md("; ".join(hardware)), command])
     if not rows:
         return "Nothing has been published yet.\n"
@@ -202,7 +235,7 @@ def projects_table(standings: list[Standing]) -> str:
         stale = " **(stale)**" if any(v.stale for v in s.verdicts) else ""
         rows.append(
             [
-                f"[`{s.project.name}`](projects/{s.project.name}/README.md)",
+                f"[{code(s.project.name)}](projects/{s.project.name}/README.md)",
                 f"{title}, {md(authors)}, {md(paper.venue)} {paper.year}",
                 s.file.stage,
                 summary(s.verdicts) + stale,

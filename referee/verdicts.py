@@ -107,6 +107,7 @@ class Verdict:
     records: tuple[str, ...]
     command: str
     stale: bool
+    other_data: str = ""  # ", on digits": what was looked at, where it is not the claim's data set
     notes: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     paper_value: float | None = None
@@ -114,6 +115,16 @@ class Verdict:
     value: float | None = None
     stderr: float | None = None
     n: int | None = None
+
+    @property
+    def untried(self) -> bool:
+        """Whether there is nothing at all to look at."""
+        return self.status == "not attempted" and not self.records
+
+    @property
+    def below(self) -> bool:
+        """Whether what was looked at is of a smaller preset than the claim's."""
+        return self.judged_at in _smaller(self.preset)
 
 
 Records = Mapping[str, Mapping[str, Evidence]]  # preset -> run -> evidence
@@ -208,6 +219,7 @@ class _Court:
             unit=claim.unit,
             paper=paper,
             ours=_ours(score, claim.direction) + where if score else "–",
+            other_data=where,
             protocol=score.protocol if score else "",
             preset=claim.preset,
             judged_at=judged_at,
@@ -284,6 +296,7 @@ class _Court:
             unit=claim.unit,
             paper=claim.statement,
             ours=_ranking(claim, scores) + where if scores else "–",
+            other_data=where,
             protocol=scores[0].protocol if scores else "",
             preset=claim.preset,
             judged_at=judged_at,

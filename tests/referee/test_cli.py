@@ -41,7 +41,7 @@ def test_reading_commands_stay_light(arguments: list[str], there: Path) -> None:
 
 def test_verdicts_as_a_table(make: MakeRecord, capsys: Capture) -> None:
     make("paper", "k50", 84.9, 0.2)
-    assert main(["verdicts"]) == 0
+    assert main(["verdicts", "--all"]) == 0
     out = capsys.readouterr().out
     assert "within tolerance" in out
     assert "≤ 84.90 ± 0.20 nats" in out
@@ -80,7 +80,7 @@ def test_stale_and_broken_records_exit_1(project: Project, make: MakeRecord, cap
 def test_markup_in_files_is_text(project: Project, capsys: Capture) -> None:
     path = project.folder / "project.yaml"
     path.write_text(path.read_text().replace("k=50 < k=5 < k=1", "'[bold red]loud[/] k=50'"))
-    assert main(["verdicts"]) == 0
+    assert main(["verdicts", "--all"]) == 0
     assert "[bold red]loud[/] k=50" in capsys.readouterr().out
 
 

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from common.errors import UserError
 from common.records import Record
 from referee.cli import main
 from referee.project import Project
 from referee.standing import standing
-from referee.tables import fill, md, presets_table, results_table
+from referee.tables import claims_table, code, fill, md, presets_table, results_table
 
 MakeRecord = Callable[..., Record]
 
@@ -123,6 +126,47 @@ def test_text_from_files_is_no_markup(project: Project) -> None:
     assert "<script>" not in text
     assert text.count("<!-- /referee:claims -->") == 1
     assert main(["tables", "--check"]) == 0
+
+
+def read(markdown: str) -> list[str]:
+    """What a reader sees in the pieces of code of a Markdown text, tables included."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
+    return [child.content for token in tokens for child in token.children or [] if child.type == "code_inline"]
+
+
+@given(st.text(alphabet="ab_\\`|* <&![]-", max_size=12))
+@example("active_units")
+@example("a|b")
+@example("`")
+@example("``a` ```")
+@example("a\\|b\\")
+@example("<!-- /referee:claims -->")
+def test_code_is_shown_to_the_letter(text: str) -> None:
+    table = f"| a | b |\n| --- | --- |\n| {code(text)} | {code('next')} |\n"
+    plain = " ".join(text.split())
+    assert read(table) == ([plain] if plain else []) + ["next"]
+
+
+def test_names_of_scores_have_no_backslash(project: Project, make: MakeRecord) -> None:
+    make("laptop", "k1", 20, None, score={"name": "active_units", "unit": "units"})
+    assert "| `active_units` |" in results_table(standing(project))
+
+
+def test_orderings_come_first_and_values_nobody_tried_are_folded(
+    project: Project, make: MakeRecord, edit: Callable[[str, str], None]
+) -> None:
+    value = (project.folder / "project.yaml").read_text().partition("claims:\n")[2].partition("  - id: more")[0]
+    edit(value, value + value.replace("nll-k50", "nll-k7").replace("run: k50", "run: k7\n    note: seven at once"))
+    assert "<summary>2 values of the paper not attempted</summary>\n\n| claim" in claims_table(standing(project))
+    for run in ("k50", "k5", "k1"):
+        make("laptop", run, picture=True)
+    make("paper", "k50", 84.0)
+    shown, folded = claims_table(standing(project)).split("<details>")
+    assert read(shown)[:3] == ["more-samples-help", "nll-k50", "samples"]
+    assert read(folded.partition("</summary>")[2]) == ["nll-k7", "nll-k7"]  # in the table, and its note
+    assert "1 value of the paper" in folded
+    assert "seven at once" in folded
+    assert "[samples.png](results/laptop/k50/samples.png)" in shown
 
 
 def test_missing_readme(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
