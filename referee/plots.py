@@ -187,10 +187,8 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key:
         x = px(tick)
         out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{base}"/>')
         out.append(f'<text class="tick" x="{x:.1f}" y="{base + 18}" text-anchor="middle">{tick_label(tick)}</text>')
-    out.append(
-        f'<text class="axis" x="{left + (width - left - right) / 2:.0f}" y="{height - 6}" '
-        f'text-anchor="middle">{escape(x_label)}</text>'
-    )
+    middle = min(left + (width - left - right) / 2, width - 3.8 * len(x_label))  # a long label stays inside
+    out.append(f'<text class="axis" x="{middle:.0f}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
     for i, d in enumerate(dots):
         y = top + row * (i + 0.5)
         out.append(f'<text class="label" x="{left - 14}" y="{y + 4:.1f}" text-anchor="end">{escape(d.label)}</text>')

@@ -7,6 +7,7 @@ has no script. Everything from files is untrusted and escaped.
 import argparse
 import base64
 import json
+import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -17,19 +18,27 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.errors import RecordError, UserError
-from common.records import PRESETS_ORDER, Record, read_metrics, write_text
+from common.records import PRESETS_ORDER, Record, Score, read_metrics, write_text
 from referee.plots import Dot, Series, dot_chart, line_chart
 from referee.project import find_project, find_root
 from referee.schema import METRICS, FigureClaim
-from referee.show import KINDS, MARKS, duration, summary
+from referee.show import KINDS, MARKS, duration, judged_where, summary
 from referee.standing import Standing, figure_file, standing
-from referee.tables import hardware_line
+from referee.tables import added_up, hardware_line
 from referee.verdicts import Evidence, Verdict, show, show_score, show_step
 
 WIDE, NARROW = 880, 350  # pixels of the two versions of a chart
 MAX_PICTURE = 3 * 1024 * 1024
 MAX_PICTURES = 40
 MAX_LINES = 10  # in one chart
+STAGES = {
+    "proposed": ("Reproduction", "claims only"),
+    "v1": ("Reproduction", "submitted, not yet reviewed"),
+    "v2": ("Reproduction", "reviewed and revised, not yet decided"),
+    "published": ("Refereed reproduction", "reviewed and accepted"),
+}
+"""What a page calls itself, and what has been done about it: refereed is what has been reviewed and decided."""
+
 CURVES = {
     "bound": "training bound, nats",
     "elbo": "training ELBO, nats",
@@ -88,6 +97,8 @@ def render(s: Standing, *, runs: bool = False) -> str:
     ]
     return environment.get_template("report.html").render(
         project=s.project.name,
+        claims_file=s.project.shown(s.project.folder / "project.yaml"),
+        stage=STAGES[s.file.stage],  # what it is, how far it is
         file=s.file,
         paper=s.file.paper,
         counts=_counts(s),
@@ -114,6 +125,7 @@ def render(s: Standing, *, runs: bool = False) -> str:
         bibtex=bibtex(s),
         duration=duration,
         show_step=show_step,
+        judged_where=judged_where,
         any_from_memory=any(v.certainty == "mem" for v in s.verdicts),
         finished=max((e.record.finished for p in s.evidence.values() for e in p.values()), default=None),
     )
@@ -141,7 +153,11 @@ def _datasets(record: Record) -> str:
 
 
 def _dots(s: Standing, preset: str | None) -> list[dict[str, Any]]:
-    """For each metric and data set of the main preset, its runs' test scores; the paper's value where it is claimed."""
+    """For each metric and data set of the main preset, its runs' test scores; the paper's value where it is claimed.
+
+    Runs that give a score in parts (`active_units_1`, `active_units_2`, a layer each) have a chart of their own: their
+    sums and the numbers of the others are not of the same thing.
+    """
     if preset is None:
         return []
     claimed = {
@@ -149,7 +165,7 @@ def _dots(s: Standing, preset: str | None) -> list[dict[str, Any]]:
         for c in s.file.claims
         if c.kind == "value" and c.preset == preset
     }
-    found: dict[tuple[str, str], list[Dot]] = {}
+    found: dict[tuple[str, str, tuple[str, ...]], list[Dot]] = {}
     for run, evidence in s.evidence[preset].items():
         for score in evidence.record.scores:
             if score.name in METRICS and score.split == "test":
@@ -162,21 +178,33 @@ def _dots(s: Standing, preset: str | None) -> list[dict[str, Any]]:
                     ),
                     None,
                 )
-                found.setdefault((score.name, data), []).append(Dot(run, score.value, score.stderr, reference))
+                dot = Dot(run, score.value, score.stderr, reference)
+                found.setdefault((score.name, data, _parts(evidence.record, score)), []).append(dot)
+    paired = {v.metric for v in s.verdicts if any(step.paired for step in v.steps)}
     charts = []
-    for number, ((name, data), dots) in enumerate(found.items()):
+    for number, ((name, data, parts), dots) in enumerate(found.items()):
         if len(dots) < 2:
             continue
         metric = METRICS[name]
         dots.sort(key=lambda d: d.value, reverse=metric.direction == "higher")
+        what = name.replace("_", " ") + (f", {len(parts)} parts in all" if parts else "")
         unit = "" if metric.unit == "units" else f", {metric.unit}"
-        label = f"{name.replace('_', ' ')}{unit} ({metric.direction} is better)"
-        title = f"{name} of {len(dots)} runs on {data}: " + ", ".join(f"{d.label} {show(d.value)}" for d in dots)
+        label = f"{what}{unit} ({metric.direction} is better)"
+        title = f"{what}: {len(dots)} runs on {data}: " + ", ".join(f"{d.label} {show(d.value)}" for d in dots)
+        caption = f"{metric.what[:1].upper()}{metric.what[1:]}; {data}, preset {preset}, test split."
+        if parts:
+            caption += f" These runs give it in parts, which are added up here: {', '.join(parts)}."
+        elif any(other for n, d, other in found if (n, d) == (name, data)):
+            caption += " Runs that give it in parts are not comparable with these, and left out here."
+        if any(d.reference is not None for d in dots):
+            caption += " Rings are the paper's values."
+        errors = any(d.stderr for d in dots)
+        if errors:
+            caption += " Bars are two standard errors either way, of each run by itself."
         charts.append(
             {
-                "caption": f"{metric.what}; {data}, preset {preset}, test split."
-                + (" Bars are two standard errors either way." if any(d.stderr for d in dots) else "")
-                + (" Rings are the paper's values." if any(d.reference is not None for d in dots) else ""),
+                "caption": caption,
+                "paired": errors and name in paired,
                 "svg": _both(
                     lambda width, key, dots=dots, title=title, label=label: dot_chart(
                         dots, title=title, x_label=label, width=width, key=key
@@ -186,6 +214,14 @@ def _dots(s: Standing, preset: str | None) -> list[dict[str, Any]]:
             }
         )
     return charts
+
+
+def _parts(record: Record, score: Score) -> tuple[str, ...]:
+    """The names of the scores that add up to this one, `<name>_1` and so on; () when it is not given in parts."""
+    parts = [
+        s for s in record.scores if re.fullmatch(rf"{re.escape(score.name)}_\d+", s.name) and s.split == score.split
+    ]
+    return tuple(s.name for s in parts) if parts and math.isclose(sum(s.value for s in parts), score.value) else ()
 
 
 def _curves(s: Standing, base: Path, preset: str | None) -> list[dict[str, Any]]:
@@ -312,9 +348,8 @@ def _commands(s: Standing, presets: Iterable[str]) -> list[dict[str, str]]:
     for preset in PRESETS_ORDER:
         if preset in presets:
             records = [e.record for e in s.evidence[preset].values()]
-            took = duration(sum(r.wall_s for r in records))
             on = "; ".join(sorted({hardware_line(r.hardware) for r in records}))
-            note = f"{len(records)} run{'s' * (len(records) != 1)} took {took} on {on}"
+            note = f"{added_up(records)}, on {on}"
         elif preset in claimed:
             note = "claims are about this preset; it has not run here"
         else:
@@ -348,7 +383,7 @@ def bibtex(s: Standing) -> str:
     shas = sorted({e.record.git_sha for p in s.evidence.values() for e in p.values() if e.record.git_sha})
     lines += [
         f"@software{{refereed-{s.project.name},",
-        f"  title  = {{Refereed reproduction of ``{plain(paper.title)}''}},",
+        f"  title  = {{{STAGES[s.file.stage][0]} of ``{plain(paper.title)}''}},",
         f"  author = {{{team}}},",
     ]
     if years:

@@ -195,7 +195,7 @@ class Compute(Part):
 
 
 class ProjectFile(Part):
-    """`project.yaml`: a paper, who implements it, and what was claimed before the work started."""
+    """`project.yaml`: a paper, who implements it, what it claims, and what was done differently."""
 
     stage: Literal["proposed", "v1", "v2", "published"]
     family: Slug

@@ -10,11 +10,11 @@ projects. What stands outside the markers belongs to people and is never touched
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from common.errors import UserError, nearest
-from common.records import PRESETS_ORDER, write_text
+from common.records import PRESETS_ORDER, Record, write_text
 from referee.project import Project, find_project, find_root, paper_names
 from referee.show import KINDS, MARKS, duration, in_words, summary
 from referee.standing import Standing, standing
@@ -207,12 +207,11 @@ def presets_table(s: Standing) -> str:
     for preset in _ordered(s):
         records = [e.record for e in s.evidence[preset].values()]
         hardware = sorted({hardware_line(r.hardware) for r in records})
-        took = duration(sum(r.wall_s for r in records))
         command = code(f"referee run {s.project.name} --preset {preset}")
-        rows.append([preset, str(len(records)), took, md("; ".join(hardware)), command])
+        rows.append([preset, added_up(records), md("; ".join(hardware)), command])
     if not rows:
         return "Nothing has been published yet.\n"
-    return _table(["preset", "runs", "took", "on", "command"], rows)
+    return _table(["preset", "took", "on", "command"], rows)
 
 
 def deviations_table(s: Standing) -> str:
@@ -244,12 +243,19 @@ def projects_table(standings: list[Standing]) -> str:
     return _table(["project", "paper", "stage", "claims"], rows) if rows else "There is no project yet.\n"
 
 
+def added_up(records: Sequence[Record]) -> str:
+    """'5 runs, whose times add up to 26 min': records say what each run took, not which went side by side."""
+    took = duration(sum(r.wall_s for r in records))
+    return f"1 run, {took}" if len(records) == 1 else f"{len(records)} runs, whose times add up to {took}"
+
+
 def hardware_line(hardware: Mapping[str, str | int]) -> str:
-    """'Intel Xeon, 2 cores, NVIDIA H200', from a record."""
-    cores = hardware.get("cores")
+    """'Intel Xeon, 2 cores, 1 thread a run, NVIDIA H200', from a record."""
+    cores, threads = hardware.get("cores"), hardware.get("threads")
     parts = [
         str(hardware.get("cpu", "")),
         f"{cores} core{'s' * (cores != 1)}" if cores else "",
+        f"{threads} thread{'s' * (threads != 1)} a run" if threads else "",
         hardware.get("gpu", ""),
     ]
     return ", ".join(str(p) for p in parts if p)

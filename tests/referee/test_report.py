@@ -1,5 +1,6 @@
 """The report is one page that needs nothing else, and nothing from a file is markup in it."""
 
+import dataclasses
 import itertools
 import math
 import re
@@ -128,6 +129,58 @@ def test_text_from_files_is_escaped(full: Project, make: MakeRecord) -> None:
     assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|\b49\b", page.text)
 
 
+@pytest.mark.parametrize(
+    ("stage", "title", "says"),
+    [
+        ("proposed", "Reproduction of ``A", "Reproduction · claims only · vae · stage proposed"),
+        ("v1", "Reproduction of ``A", "Reproduction · submitted, not yet reviewed · vae"),
+        ("v2", "Reproduction of ``A", "Reproduction · reviewed and revised, not yet decided · vae"),
+        ("published", "Refereed reproduction of ``A", "Refereed reproduction · reviewed and accepted · vae"),
+    ],
+)
+def test_it_is_called_refereed_when_it_is(
+    project: Project, edit: Callable[[str, str], None], stage: str, title: str, says: str
+) -> None:
+    edit("stage: v1", f"stage: {stage}")
+    page = Page(render(standing(project)))
+    assert says in page.text
+    assert f"title  = {{{title}" in page.text
+    assert ("efereed reproduction" in page.text) == (stage == "published")
+
+
+def test_a_score_in_parts_is_charted_apart(project: Project, make: MakeRecord) -> None:
+    count = {"name": "active_units", "unit": "units", "kind": "exact"}
+    for run, layers in (("a", [30]), ("b", [20]), ("c", [40, 5]), ("d", [50, 7])):
+        record = make("laptop", run, sum(layers), None, score=count)
+        parts = [
+            dataclasses.replace(record.scores[0], name=f"active_units_{i}", value=n) for i, n in enumerate(layers, 1)
+        ]
+        if len(layers) > 1:
+            record = dataclasses.replace(record, scores=[*record.scores, *parts])
+            record.save(project.results / "laptop" / run)
+    text = Page(render(standing(project))).text
+    assert "active units: 2 runs on toys: a 30, b 20" in text
+    assert "active units, 2 parts in all: 2 runs on toys: d 57, c 45" in text
+    assert text.count("in parts are not comparable with these") == 1
+    assert "in parts, which are added up here: active_units_1, active_units_2." in text
+
+
+def test_a_chart_with_errors_points_to_the_pairs_that_decide(full: Project, make: MakeRecord) -> None:
+    (full.results / "paper" / "k50" / "record.json").unlink()  # so that the chart is laptop's
+    assert "not judged by these bars but paired" in Page(render(standing(full))).text
+    for run in ("k50", "k5", "k1"):
+        (full.results / "laptop" / run / "examples.safetensors").unlink()
+    text = Page(render(standing(full))).text
+    assert "two standard errors either way, of each run by itself" in text
+    assert "not judged by these bars" not in text  # there are no pairs
+
+
+def test_times_are_added_up_and_said_to_be(full: Project) -> None:
+    text = Page(render(standing(full))).text
+    assert "referee run toy --preset laptop\n  # 3 runs, whose times add up to 3 min 3 s, on A CPU, 2 cores" in text
+    assert "referee run toy --preset paper\n  # 1 run, 1 min 1 s, on A CPU, 2 cores" in text
+
+
 def test_without_any_record(project: Project) -> None:
     page = Page(render(standing(project)))
     assert "not attempted" in page.text
@@ -235,6 +288,18 @@ def test_curves_are_drawn_where_their_numbers_are() -> None:
     assert (dy < 0).all()  # up is towards smaller y
     assert np.ptp(dx) < 0.2
     assert np.ptp(dy) < 0.2
+
+
+@pytest.mark.parametrize("width", [880, 350])
+def test_a_long_label_of_the_axis_stays_inside(width: int) -> None:
+    label = "active units, 2 parts in all (higher is better)"
+    svg = dot_chart(
+        [Dot("a-long-name", 1.0, None), Dot("b", 2.0, None)], title="t", x_label=label, width=width, key="k"
+    )
+    middle = re.search(r'class="axis" x="(\d+)"', svg)
+    assert middle is not None
+    assert int(middle.group(1)) - 3.5 * len(label) >= 0  # a letter is some seven pixels wide
+    assert int(middle.group(1)) + 3.5 * len(label) <= width
 
 
 def test_dots_show_two_standard_errors() -> None:

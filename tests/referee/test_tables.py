@@ -85,7 +85,10 @@ def test_results_and_presets(project: Project, make: MakeRecord) -> None:
     rows = results_table(s).splitlines()
     assert rows[2].startswith("| smoke | [k1](results/smoke/k1/record.json) | `nll` | ≤ 87.00 ± 0.20 nats | 100 |")
     assert rows[3].startswith("| laptop |")
-    assert "| laptop | 1 | 1 min 1 s | A CPU, 2 cores | `referee run toy --preset laptop` |" in presets_table(s)
+    assert "| laptop | 1 run, 1 min 1 s | A CPU, 2 cores | `referee run toy --preset laptop` |" in presets_table(s)
+    make("laptop", "k5", hardware={"cpu": "A CPU", "cores": 2, "threads": 1})
+    row = "| laptop | 2 runs, whose times add up to 2 min 2 s | A CPU, 2 cores; A CPU, 2 cores, 1 thread a run |"
+    assert row in presets_table(standing(project))
 
 
 @pytest.mark.parametrize(
