@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args, get_origin, get_type_hints
 
 from common.errors import ConfigError, DataError, UserError, nearest
 from common.records import Record, results
@@ -220,17 +220,60 @@ def _typed(config_type: type, default: Any, arguments: Sequence[str], prog: str)
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             return tyro.cli(config_type, args=list(arguments), default=default, prog=prog)
     except SystemExit:
-        body = [line for line in _unboxed(said.getvalue()) if not line.startswith("For full helptext")]
-        text = "\n  ".join(body)
-        text = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number", text)
-        text = re.sub(r"could not convert string to float: (.*)", r"\1 is not a number", text)
-        raise ConfigError(f"run: {text}") from None
+        complaints = _complaints(config_type, arguments) or ["\n  ".join(_unboxed(said.getvalue()))]
+        raise ConfigError("\n".join(f"run: {complaint}" for complaint in complaints)) from None
+
+
+def _complaints(config_type: type, arguments: Sequence[str]) -> list[str]:
+    """What is wrong with the values typed for settings, one message a setting; [] where this cannot tell."""
+    typed: dict[str, list[str]] = {}
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            values = typed.setdefault(name.replace("-", "_"), [])
+            values += [value] if equals else []
+        else:
+            values.append(argument)
+    hints = get_type_hints(config_type)
+    found = (_complaint(name, hints[name], values) for name, values in typed.items() if name in hints)
+    return [complaint for complaint in found if complaint]
+
+
+def _complaint(name: str, wanted: Any, values: Sequence[str]) -> str:
+    """What is wrong with the values of one setting, given the type it is declared with; '' if nothing is."""
+    start = " ".join([f"--{name}", *values])
+    if get_origin(wanted) is Literal:
+        choices = [str(choice) for choice in get_args(wanted)]
+        if len(values) == 1 and values[0] in choices:
+            return ""
+        return f"{start}: no such choice.{nearest(' '.join(values), choices)} Choices: {', '.join(choices)}."
+    if wanted is bool:
+        return f"{start}: takes no value; --{name} says yes, --no-{name} says no." if values else ""
+    several = get_origin(wanted) is tuple
+    kind = get_args(wanted)[0] if several else wanted
+    if kind not in (int, float) or (several and get_args(wanted)[1:] != (...,)):
+        return ""
+    number = "whole number" if kind is int else "number"
+    if not several and len(values) != 1:
+        return f"{start}: one {number} is wanted, {len(values) or 'none'} given."
+    wrong = next((value for value in values if not _reads_as(kind, value)), None)
+    if wrong is None:
+        return ""
+    return f"{start}: {number}s are wanted, '{wrong}' is none." if several else f"{start}: a {number} is wanted."
+
+
+def _reads_as(kind: type[int] | type[float], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _unboxed(text: str) -> list[str]:
     """The lines of a message of tyro's, without its title and the box around it (of letters, or ASCII)."""
     lines = [line.strip("│| ") for line in text.strip().splitlines()[1:]]
-    return [line for line in lines if line.strip("─-+╰╯ ")]
+    return [line for line in lines if line.strip("─-+╰╯ ") and not line.startswith("For full helptext")]
 
 
 def _run_help(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:

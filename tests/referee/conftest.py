@@ -66,6 +66,7 @@ TOY = '''\
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -81,6 +82,7 @@ class Config:
     lr: float = 1e-3  # step size
     hidden: tuple[int, ...] = (4,)  # units
     flip: bool = False  # mirror the data
+    mode: Literal["fast", "slow"] = "fast"  # pace
     seed: int = 0
 
     def __post_init__(self):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,11 +121,23 @@ def test_a_paper_that_is_not_python(project: Project, make: MakeRecord, capsys: 
         (["run", "toy", "--preset", "smoke", "--hiden", "3"], "no setting '--hiden'. Did you mean '--hidden'?"),
         (["run", "toy", "--preset", "smoke", "--frech"], "no setting '--frech'. Did you mean '--fresh'?"),
         (["run", "toy", "--preset", "smoke", "k50"], "unexpected argument 'k50'"),
-        (["run", "toy", "--preset", "smoke", "--k", "many"], "--k: 'many' is not a whole number"),
-        (["run", "toy", "--preset", "smoke", "--k", "2.5"], "--k: '2.5' is not a whole number"),
-        (["run", "toy", "--preset", "smoke", "--lr", "fast"], "--lr: 'fast' is not a number"),
-        (["run", "toy", "--preset", "smoke", "--k"], "--k"),
-        (["run", "toy", "--preset", "smoke", "--k", "3", "4"], "4"),
+        (["run", "toy", "--preset", "smoke", "--k", "many"], "--k many: a whole number is wanted."),
+        (["run", "toy", "--preset", "smoke", "--k", "2.5"], "--k 2.5: a whole number is wanted."),
+        (["run", "toy", "--preset", "smoke", "--lr", "fast"], "--lr fast: a number is wanted."),
+        (["run", "toy", "--preset", "smoke", "--k"], "--k: one whole number is wanted, none given."),
+        (["run", "toy", "--preset", "smoke", "--k", "3", "4"], "--k 3 4: one whole number is wanted, 2 given."),
+        (
+            ["run", "toy", "--preset", "smoke", "--hidden", "3", "x", "y"],
+            "--hidden 3 x y: whole numbers are wanted, 'x' is none.",
+        ),
+        (["run", "toy", "--preset", "smoke", "--mode", "fsat"], "--mode fsat: no such choice. Did you mean 'fast'?"),
+        (["run", "toy", "--preset", "smoke", "--mode", "none"], "Choices: fast, slow."),
+        (["run", "toy", "--preset", "smoke", "--mode"], "--mode: no such choice. Choices: fast, slow."),
+        (["run", "toy", "--preset", "smoke", "--flip", "yes"], "--flip yes: takes no value; --flip says yes"),
+        (
+            ["run", "toy", "--preset", "smoke", "--k=a", "--lr", "b"],
+            "a whole number is wanted.\nrun: --lr b: a number is wanted.",
+        ),
         (["run", "toy", "--preset", "smoke", "--lr", "nan"], "a finite number is needed"),
         (["run", "toy", "--preset", "smoke", "--k", "0"], "needs at least one sample (k >= 1)"),
         (["run", "toy", "--preset", "smoke", "--device", "cuda:99"], "cuda:99"),
@@ -152,6 +165,14 @@ def test_every_help_has_examples_and_the_exit_status(command: str, capsys: Captu
     assert "examples:" in out
     assert f"  referee {command}" in out
     assert "exit status: 0 fine, 1 something fell short, 2 wrong usage" in out
+
+
+def test_no_word_of_the_option_parser_comes_through(capsys: Capture) -> None:
+    for arguments in (["--k", "abc"], ["--mode", "fsat"], ["--hidden", "x"], ["--lr"]):
+        assert main(["run", "toy", "--preset", "smoke", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1, error
+        assert not re.search(r"pars|argument|helptext|literal|INT|FLOAT", error)
 
 
 def test_help_of_a_paper_lists_its_settings(capsys: Capture) -> None:
@@ -208,7 +229,7 @@ def test_run_then_reuse_then_publish(there: Path, project: Project, capsys: Capt
     assert "Everything is in runs/toy/laptop" in out
     assert "reused" not in out
     first = Record.load(there / "runs" / "toy" / "laptop" / "k50")
-    assert first.config == {"k": 50, "lr": 1e-3, "hidden": [4], "flip": False, "seed": 0}
+    assert first.config == {"k": 50, "lr": 1e-3, "hidden": [4], "flip": False, "mode": "fast", "seed": 0}
 
     assert main(["run", "toy", "--preset", "laptop", "--quiet", "--publish", "--resume"]) == 0
     assert capsys.readouterr().out.count("reused: finished") == 3
@@ -241,7 +262,7 @@ def test_changed_settings_go_to_a_folder_of_their_own(there: Path, capsys: Captu
     assert len(changed) == len("smoke+") + 8
     record = Record.load(there / "runs" / "toy" / changed / "k5")
     assert record.preset == changed
-    assert record.config == {"k": 5, "lr": 0.5, "hidden": [3, 4], "flip": True, "seed": 0}
+    assert record.config == {"k": 5, "lr": 0.5, "hidden": [3, 4], "flip": True, "mode": "fast", "seed": 0}
     assert label("--hidden", "3", "4", "--flip", "--lr=0.5") == changed  # the order of typing does not matter
     assert label("--lr", "0.25", "--hidden", "3", "4", "--flip") != changed
     assert label("--k", "5") == "smoke"  # what it is already
