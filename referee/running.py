@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args, get_origin, get_type_hints
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PUBLISHED = ("record.json", "config.json", "metrics.jsonl", "examples.safetensors")  # and pictures
 PICTURES = (".png", ".svg")
 MAX_PUBLISHED = 20 * 1024 * 1024  # bytes a file: the repository is no store for large weights
+
+ASIDE = ".before"  # in a preset's folder: runs that --fresh replaces, one level too deep to be taken for runs
 
 FLAGS = ("--preset", "--only", "--resume", "--fresh", "--device", "--out", "--jobs", "--publish", "--quiet", "--help")
 
@@ -85,8 +87,8 @@ def run(
     Args:
         overrides: settings to change, as typed on a command line: ["--k", "3"].
         out: folder for runs; relative to the repository.
-        resume: refuse to begin a run that was never begun.
-        fresh: start over.
+        resume: refuse to begin when none of the runs was ever begun.
+        fresh: start over; what is there is kept aside until its successor has finished.
         publish: copy the results to the project's folder.
         jobs: runs at a time on a CPU; by default as many as there are cores.
     """
@@ -101,14 +103,12 @@ def run(
     weights = project.load().weights if publish else []
     place = distributed.start(pick_device(device))
     base = _base(project, out) / label
-    if resume:
-        begun = [name for name in configs if (base / name / "config.json").is_file()]
-        if len(begun) < len(configs):
-            missing = ", ".join(name for name in configs if name not in begun)
-            raise UsageError(
-                f"run: --resume, but there is nothing to continue for {missing} in {project.shown(base)}. "
-                "Leave --resume away to begin."
-            )
+    unbegun = [name for name in configs if not (base / name / "config.json").is_file()]
+    if resume and len(unbegun) == len(configs):
+        raise UsageError(
+            f"run: --resume, but there is nothing to continue for {', '.join(unbegun)} in {project.shown(base)}. "
+            "Leave --resume away to begin."
+        )
     if jobs is not None and jobs < 1:
         raise UsageError(f"run: --jobs {jobs}: at least one run at a time.")
     if place.type != "cpu" or distributed.world_size() > 1 or len(configs) == 1:
@@ -116,21 +116,31 @@ def run(
     jobs = min(jobs or cores(), len(configs))
     together = f", {jobs} at a time" if jobs > 1 else ""
     print(f"{project.name} · {label} · {len(configs)} run{'s' * (len(configs) > 1)} · {place}{together}", flush=True)
+    if resume and unbegun:
+        print(f"      never begun, so from the start: {', '.join(unbegun)}", flush=True)
+    if fresh:
+        if distributed.is_main() and (aside := _put_aside(base, configs)):
+            where = project.shown(base / ASIDE)
+            print(f"      kept in {where} until their successors have finished: {', '.join(aside)}", flush=True)
+        distributed.barrier()
     count = 0
 
     def tell(name: str, result: tuple[Record, bool]) -> None:
         nonlocal count
         count += 1
         record, reused = result
-        what = f"reused: finished {record.finished}, same settings and code" if reused else f"{record.wall_s:.0f} s"
+        finished = record.finished[:16].replace("T", " ")
+        what = f"reused: same settings and code, of {finished} UTC" if reused else f"{record.wall_s:.0f} s"
         print(f"[{count}/{len(configs)}] {name}  {what}", flush=True)
+        if distributed.is_main():
+            _let_go(base, name)
 
     records: list[Record] = []
     if jobs > 1:
         published = published_seconds(project, preset)
         longest_first = sorted(configs, key=lambda name: -published.get(name, 0.0))
         tasks = {
-            name: (project.root, project.name, label, name, configs[name], base / name, fresh, progress)
+            name: (project.root, project.name, label, name, configs[name], base / name, progress)
             for name in longest_first
         }
         done = side_by_side(_execute_here, tasks, jobs=jobs, progress=progress, finished=tell)
@@ -139,9 +149,7 @@ def run(
         for name, config in configs.items():
             if progress:
                 print(f"      {name}", flush=True)
-            result = execute(
-                paper, project.name, label, name, config, base / name, place, fresh=fresh, progress=progress
-            )
+            result = execute(paper, project.name, label, name, config, base / name, place, progress=progress)
             tell(name, result)
             records.append(result[0])
     if publish and distributed.is_main():
@@ -153,7 +161,7 @@ def run(
 
 
 def _execute_here(
-    root: Path, project: str, label: str, name: str, config: Any, directory: Path, fresh: bool, progress: bool
+    root: Path, project: str, label: str, name: str, config: Any, directory: Path, progress: bool
 ) -> tuple[Record, bool]:
     """One run, in a process of its own (`side_by_side`)."""
     import torch
@@ -161,7 +169,30 @@ def _execute_here(
     from common.experiment import execute
 
     paper = find_project(root, project).module()
-    return execute(paper, project, label, name, config, directory, torch.device("cpu"), fresh=fresh, progress=progress)
+    return execute(paper, project, label, name, config, directory, torch.device("cpu"), progress=progress)
+
+
+def _put_aside(base: Path, names: Iterable[str]) -> list[str]:
+    """Move the folders of runs aside, all before any of them starts over: an interruption leaves none to be reused.
+
+    One that is aside already stays there: what stands in its place is then an interrupted start over.
+    """
+    there = [name for name in names if (base / name).exists()]
+    for name in there:
+        aside = base / ASIDE / name
+        if aside.exists():
+            shutil.rmtree(base / name)
+        else:
+            aside.parent.mkdir(exist_ok=True)
+            (base / name).rename(aside)
+    return there
+
+
+def _let_go(base: Path, name: str) -> None:
+    """Delete what was put aside of a run, now that its successor has finished."""
+    shutil.rmtree(base / ASIDE / name, ignore_errors=True)
+    with contextlib.suppress(OSError):  # it is not there, or holds other runs
+        (base / ASIDE).rmdir()
 
 
 def published_seconds(project: Project, preset: str) -> dict[str, float]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -232,7 +233,7 @@ def test_run_then_reuse_then_publish(there: Path, project: Project, capsys: Capt
     assert first.config == {"k": 50, "lr": 1e-3, "hidden": [4], "flip": False, "mode": "fast", "seed": 0}
 
     assert main(["run", "toy", "--preset", "laptop", "--quiet", "--publish", "--resume"]) == 0
-    assert capsys.readouterr().out.count("reused: finished") == 3
+    assert capsys.readouterr().out.count("reused: same settings and code") == 3
     published = project.results / "laptop"
     names = {p.name for p in (published / "k50").iterdir()}
     expected = {"record.json", "config.json", "metrics.jsonl", "examples.safetensors", "samples.png"}
@@ -249,6 +250,77 @@ def test_run_then_reuse_then_publish(there: Path, project: Project, capsys: Capt
     assert main(["run", "toy", "--preset", "laptop", "--quiet", "--fresh", "--only", "k1"]) == 0
     assert "reused" not in capsys.readouterr().out
     assert (there / "runs" / "toy" / "laptop" / "k5" / "record.json").exists()
+
+
+def stop_before(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C as soon as this run begins."""
+    from common import experiment
+
+    real = experiment.execute
+
+    def execute(paper: Any, project: str, preset: str, name: str, *arguments: Any, **options: Any) -> Any:
+        if name == run:
+            raise KeyboardInterrupt
+        return real(paper, project, preset, name, *arguments, **options)
+
+    monkeypatch.setattr(experiment, "execute", execute)
+
+
+def test_starting_over_reuses_nothing_old_after_an_interruption(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    command = ["run", "toy", "--preset", "laptop", "--quiet"]
+    folder = there / "runs" / "toy" / "laptop"
+    assert main([*command]) == 0
+    (folder / "k50" / "old").touch()
+    with monkeypatch.context() as context:
+        stop_before("k5", context)
+        assert main([*command, "--fresh"]) == 130
+    out = capsys.readouterr().out
+    assert "kept in runs/toy/laptop/.before until their successors have finished: k1, k5, k50" in out
+    assert sorted(p.name for p in (folder / ".before").iterdir()) == ["k5", "k50"]  # k1 has been made anew
+    assert (folder / ".before" / "k50" / "record.json").exists()  # nothing is lost yet
+    assert main(["verdicts", "toy", "--runs", "--all"]) == 0
+    assert "laptop: k50, k5 missing" in capsys.readouterr().out
+
+    with monkeypatch.context() as context:  # again, and no further: what was finished is still kept
+        stop_before("k1", context)
+        assert main([*command, "--fresh"]) == 130
+    assert sorted(p.name for p in (folder / ".before").iterdir()) == ["k1", "k5", "k50"]
+    assert (folder / ".before" / "k50" / "old").exists()
+
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "reused" not in capsys.readouterr().out
+    assert not (folder / "k50" / "old").exists()
+    assert not (folder / ".before").exists()
+    assert sorted(p.name for p in folder.iterdir()) == ["k1", "k5", "k50"]
+
+
+def test_starting_over_some_leaves_the_others(there: Path, capsys: Capture) -> None:
+    folder = there / "runs" / "toy" / "laptop"
+    assert main(["run", "toy", "--preset", "laptop", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["run", "toy", "--preset", "laptop", "--quiet", "--fresh", "--only", "k1", "--k", "0"]) == 2
+    assert main(["run", "toy", "--preset", "laptop", "--quiet", "--fresh", "--only", "k1", "--jobs", "0"]) == 2
+    assert "kept in" not in capsys.readouterr().out  # a wrong call moves nothing
+    assert main(["run", "toy", "--preset", "laptop", "--quiet", "--fresh", "--only", "k1"]) == 0
+    assert "have finished: k1\n" in capsys.readouterr().out
+    assert sorted(p.name for p in folder.iterdir()) == ["k1", "k5", "k50"]
+
+
+def test_resuming_begins_what_was_never_begun_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    command = ["run", "toy", "--preset", "laptop", "--quiet"]
+    with monkeypatch.context() as context:
+        stop_before("k5", context)
+        assert main(command) == 130
+    capsys.readouterr()
+    assert main([*command, "--resume"]) == 0
+    out = capsys.readouterr().out
+    assert "never begun, so from the start: k5, k50" in out
+    assert "k1  reused" in out
+    assert main([*command, "--resume"]) == 0
+    assert "never begun" not in capsys.readouterr().out
 
 
 def test_changed_settings_go_to_a_folder_of_their_own(there: Path, capsys: Capture) -> None:

@@ -59,7 +59,7 @@ def test_a_signal_stops_all_of_them(number):
 
 def test_a_presets_runs_side_by_side_are_those_one_after_the_other(tmp_path, capsys):
     iwae = find_project(find_root(), "iwae")
-    short = ["--stages", "1", "--eval-k", "2", "--eval-examples", "5"]
+    short = ["--passes", "1", "--eval-k", "2", "--eval-examples", "5"]
 
     def go(out, jobs):
         return run(iwae, "smoke", only=["vae-1l-k1", "iwae-1l-k5"], overrides=short, out=out, jobs=jobs, progress=False)
