@@ -12,7 +12,7 @@ from common.errors import ConfigError
 from common.evaluation.likelihood import importance_log_likelihood
 from common.experiment import Run
 from projects.iwae import iwae
-from projects.iwae.iwae import IWAE, PRESETS, Config, active_units, learning_rate, objective, passes
+from projects.iwae.iwae import IWAE, PRESETS, Config, active_units, learning_rate, objective
 
 ONE = Config(k=4, stochastic=(2,), hidden=(5,))
 TWO = Config(k=4, stochastic=(3, 2), hidden=(5, 4))
@@ -131,12 +131,12 @@ def test_the_bound_of_an_image_does_not_depend_on_its_neighbours():
 
 
 def test_schedule_is_the_papers():
-    assert passes(Config()) == 3280
-    starts = [(3**i - 1) // 2 for i in range(8)]
-    for stage, first in enumerate(starts):
-        last = first + 3**stage - 1
-        assert learning_rate(first) == learning_rate(last) == pytest.approx(1e-3 * 10 ** (-stage / 7))
-    assert learning_rate(3279) == pytest.approx(1e-4)
+    config = Config()
+    assert config.passes == tuple(3**i for i in range(8))
+    assert sum(config.passes) == 3280
+    rates = [learning_rate(config, epoch) for epoch in range(3280)]
+    assert rates == [1e-3 * 10 ** (-stage / 7) for stage in range(8) for _ in range(3**stage)]
+    assert rates[-1] == pytest.approx(1e-4)
 
 
 def test_architecture_is_the_papers():
@@ -196,7 +196,16 @@ def test_pixels_start_at_the_mean_image():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"k": 0}, {"eval_k": 0}, {"stochastic": (50, 20)}, {"batch_size": 0}, {"stages": -1}, {"objective": "elbo"}],
+    [
+        {"k": 0},
+        {"eval_k": 0},
+        {"stochastic": (50, 20)},
+        {"batch_size": 0},
+        {"passes": ()},
+        {"passes": (1, 0)},
+        {"learning_rate": 0.0},
+        {"objective": "elbo"},
+    ],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError):
@@ -205,7 +214,8 @@ def test_impossible_settings_are_refused(wrong):
 
 def test_defaults_are_the_papers():
     config = Config()
-    assert (config.k, config.batch_size, config.adam_epsilon, config.stages, config.eval_k) == (50, 20, 1e-4, 8, 5000)
+    assert (config.k, config.batch_size, config.eval_k) == (50, 20, 5000)
+    assert (config.learning_rate, config.adam_epsilon) == (1e-3, 1e-4)
 
 
 def test_initialisation_is_glorots():
@@ -217,7 +227,9 @@ def test_initialisation_is_glorots():
             assert not module.bias.any()
 
 
-DIGITS = Config(dataset="digits", k=3, stochastic=(4,), hidden=(8,), stages=2, batch_size=100, eval_k=50)
+DIGITS = Config(
+    dataset="digits", k=3, stochastic=(4,), hidden=(8,), passes=(1, 3), learning_rate=2e-3, batch_size=100, eval_k=50
+)
 
 
 def run_in(directory, config):
@@ -240,10 +252,10 @@ def test_training_is_adam_on_the_objective_at_the_papers_rates(tmp_path, monkeyp
         torch.optim.Adam, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1]
     )
     trained = iwae.train(config, run_in(tmp_path, config))
-    updates = len(rates) // passes(config)
+    updates = len(rates) // 4
     assert set(seen) == {(3, "vae")}
-    assert rates[:updates] == [1e-3] * updates
-    assert rates[updates:] == [1e-3 * 10 ** (-1 / 7)] * (3 * updates)
+    assert rates[:updates] == [2e-3] * updates
+    assert rates[updates:] == [2e-3 * 10 ** (-1 / 7)] * (3 * updates)
 
     # the same by hand, from the same start, on the same draws
     data = load("digits")
