@@ -17,6 +17,7 @@ Notation     here            shape        paper
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -63,7 +64,8 @@ class Config:
             )
         for name in ("passes", "batch_size", "eval_examples", "stochastic", "hidden", "learning_rate", "adam_epsilon"):
             value = getattr(self, name)
-            if not value or min(value if isinstance(value, tuple) else (value,)) <= 0:
+            numbers = value if isinstance(value, Sequence) else (value,)
+            if not numbers or min(numbers) <= 0:
                 raise ConfigError(f"{name} = {value}: it must be positive.")
 
 

@@ -1,6 +1,7 @@
 """The mathematics of importance weighted autoencoders, on models small enough to know the answer."""
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -216,6 +217,13 @@ def test_defaults_are_the_papers():
     config = Config()
     assert (config.k, config.batch_size, config.eval_k) == (50, 20, 5000)
     assert (config.learning_rate, config.adam_epsilon) == (1e-3, 1e-4)
+
+
+def test_a_configuration_survives_a_record():
+    config = Config(stochastic=(100, 50), hidden=(200, 100))
+    assert (
+        iwae.build(Config(**json.loads(json.dumps(dataclasses.asdict(config))))).recognition[1].mean.out_features == 50
+    )
 
 
 def test_initialisation_is_glorots():
