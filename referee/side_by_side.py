@@ -105,14 +105,22 @@ def side_by_side(
 def _process(home: Connection, work: Callable[..., Result], arguments: tuple[Any, ...]) -> None:
     """In the new process: do the work, and tell what came of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which passes it on as SIGTERM
+    # Training minds SIGTERM itself. Anywhere else it ends the work as an error would, so that the process can clean up
+    # after itself: killed, it would leave semaphores behind (progress bars hold one).
+    signal.signal(signal.SIGTERM, _stop_here)
     sys.stderr = _Relay(home)
     try:
         message: tuple[str, Any] = ("result", work(*arguments))
     except BaseException as error:  # handed on, and raised at home
         message = ("error", error)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left is to say what came of it
     sys.stderr = sys.__stderr__
     with contextlib.suppress(OSError):  # nobody is at home any more
         home.send(message)
+
+
+def _stop_here(_number: int, _frame: Any) -> None:
+    raise Stopped("Stopped.")
 
 
 class _Relay:

@@ -3,6 +3,8 @@
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -55,6 +57,35 @@ def test_a_signal_stops_all_of_them(number):
         go(time.sleep, {"a": (60,), "b": (60,), "c": (60,)})
     assert time.monotonic() - start < 30  # not a timing: it did not sleep to the end
     assert signal.getsignal(number) is before
+
+
+def test_a_process_that_is_stopped_outside_training_leaves_no_semaphore_behind(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("""
+import multiprocessing, os, signal, time
+from pathlib import Path
+from referee.side_by_side import Stopped, side_by_side
+
+def work(ready):
+    lock = multiprocessing.RLock()  # as a progress bar has
+    Path(ready).touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    import sys, threading
+    def stop():
+        while not Path(sys.argv[1]).exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=stop).start()
+    try:
+        side_by_side(work, {"a": (sys.argv[1],)}, jobs=1, progress=False, finished=print)
+    except Stopped as error:
+        print(error)
+""")
+    done = subprocess.run([sys.executable, script, tmp_path / "ready"], capture_output=True, text=True, timeout=50)
+    assert done.stdout.startswith("Stopped. Everything is saved")
+    assert done.stderr == ""
 
 
 def test_a_presets_runs_side_by_side_are_those_one_after_the_other(tmp_path, capsys):
