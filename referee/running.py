@@ -487,10 +487,14 @@ def execute_notebook(project: Project) -> Path | None:
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
+    from traitlets.config import Config
 
     print(f"Executing {project.shown(source)} ...", flush=True)
     notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(project.folder)}})
+    config = Config()
+    config.KernelManager.transport_encryption = "auto"  # without, the kernel warns that others could listen
+    where = {"metadata": {"path": str(project.folder)}}
+    client = NotebookClient(notebook, timeout=300, resources=where, config=config)
     there = {"REFEREE_RESULTS": str(project.runs), "PYTHONPATH": os.pathsep.join(_import_path(project))}
     try:
         client.execute(env={**os.environ, **there})

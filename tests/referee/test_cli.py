@@ -422,7 +422,7 @@ def notebook(*cells: str) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_notebook_is_executed_on_these_runs(project: Project) -> None:
+def test_the_notebook_is_executed_on_these_runs(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
     path = project.folder / "toy.ipynb"
     path.write_text(notebook("import os\nprint('reads', os.environ['REFEREE_RESULTS'])"))
     before = path.read_text()
@@ -430,6 +430,7 @@ def test_the_notebook_is_executed_on_these_runs(project: Project) -> None:
     assert copy == project.runs / "toy.ipynb"
     assert f"reads {project.runs}" in copy.read_text()
     assert path.read_text() == before
+    assert "WARNING" not in capfd.readouterr().err  # the kernel's, as one that it is not encrypted
     path.write_text(notebook("raise ValueError('no curve')"))
     with pytest.raises(UserError, match=r"toy\.ipynb: a cell failed with ValueError: no curve"):
         running.execute_notebook(project)
