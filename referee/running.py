@@ -123,7 +123,7 @@ def run(
             where = project.shown(base / ASIDE)
             print(f"      kept in {where} until their successors have finished: {', '.join(aside)}", flush=True)
         distributed.barrier()
-    count = 0
+    count, width = 0, max(map(len, configs))
 
     def tell(name: str, result: tuple[Record, bool]) -> None:
         nonlocal count
@@ -131,7 +131,7 @@ def run(
         record, reused = result
         finished = record.finished[:16].replace("T", " ")
         what = f"reused: same settings and code, of {finished} UTC" if reused else f"{record.wall_s:.0f} s"
-        print(f"[{count}/{len(configs)}] {name}  {what}", flush=True)
+        print(f"[{count}/{len(configs)}] {name:{width}}  {what}", flush=True)
         if distributed.is_main():
             _let_go(base, name)
 

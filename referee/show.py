@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -40,6 +39,11 @@ VERDICT = len("◔ compute-limited")  # letters: most verdicts fit, and what fol
 def console() -> Console:
     """Where tables go; wide when nobody sees a terminal's edge."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+def plain_table() -> Table:
+    """A table without lines, as wide as its content."""
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
 
 
 def verdicts_command(options: argparse.Namespace) -> int:
@@ -141,7 +145,7 @@ def _print_values(out: Console, values: Sequence[Verdict]) -> None:
     longest = max((len(v.claim) for v in values), default=0)
     wide = out.width >= 110
     for title, group in groups.items():
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table = plain_table()
         table.add_column("verdict", no_wrap=True, min_width=VERDICT)
         table.add_column("claim", overflow="fold", min_width=min(longest, 24))
         table.add_column("paper", no_wrap=True, justify="right", min_width=7)
@@ -186,7 +190,7 @@ def summary(verdicts: Iterable[Verdict]) -> str:
 
 def print_scores(records: Sequence[Record]) -> None:
     """What came out of some runs, one line a score; below it how each was measured."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table()
     for column in ("run", "score", "value", "n", "time"):
         table.add_column(column, no_wrap=True, justify="left" if column in ("run", "score") else "right")
     measured: dict[str, dict[str, None]] = {}  # protocol -> the scores it is of, in order
@@ -197,9 +201,12 @@ def print_scores(records: Sequence[Record]) -> None:
             table.add_row(*(Text(cell) for cell in cells))
             measured.setdefault(score.protocol, {})[score.name] = None
     out = console()
+    out.print()
     out.print(table)
+    out.print()
     for protocol, names in measured.items():
         out.print(Text(f"{', '.join(names)}: {protocol}", style="dim"))
+    out.print()
 
 
 def duration(seconds: float) -> str:

@@ -318,7 +318,7 @@ def test_resuming_begins_what_was_never_begun_and_says_so(monkeypatch: pytest.Mo
     assert main([*command, "--resume"]) == 0
     out = capsys.readouterr().out
     assert "never begun, so from the start: k5, k50" in out
-    assert "k1  reused" in out
+    assert "k1   reused" in out
     assert main([*command, "--resume"]) == 0
     assert "never begun" not in capsys.readouterr().out
 
