@@ -1,0 +1,358 @@
+"""What all checks share: what they look at (`Submission`), what they say (`Finding`), and how they are run.
+
+Rule ids are permanent, and their letters say what they are about:
+
+    PRJ project.yaml    LAY layout      RES results     NB notebook   TST tests     PRB probes
+    ORG origin          DOC README      SEC safety      REV reviews   CRS course    STG stages
+
+A check yields places and messages; its rule and the stage at hand make findings of them. A finding of severity
+*error* closes the gate. A check that breaks is a mistake of ours: it is reported under its own id, as an error.
+"""
+
+import importlib
+import os
+import pkgutil
+import stat
+import subprocess
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal, get_args
+
+from common.errors import UserError
+from referee.project import Project
+
+if TYPE_CHECKING:
+    from referee.schema import ProjectFile
+    from referee.standing import Standing
+
+Severity = Literal["error", "warning", "note"]
+Stage = Literal["proposed", "v1", "v2", "published"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+Needs = Literal["files", "others", "code", "notebook"]
+"""What a check takes: the submission's files; other projects too; running the paper's code; running the notebook."""
+
+Found = tuple[Path, int, str]
+"""What a check yields: file, line (1 when it has none), and a message that ends with what to do."""
+
+MAX_FILES = 4000
+MAX_DEPTH = 8
+CACHES = frozenset(
+    {"__pycache__", ".ipynb_checkpoints", ".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".cache"}
+)
+"""Folders that tools leave behind; passed over unless they are committed."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong: by which rule, how bad, where, and what to do."""
+
+    rule: str
+    severity: Severity
+    file: str  # relative to the repository
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.rule}: {self.message}"
+
+
+class Skip(Exception):
+    """What a check would look at is missing or broken, and another rule has said so."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large files may be."""
+
+    notebook_kib: int = 2048
+    weights_mib: int = 16
+    file_mib: int = 16
+    project_mib: int = 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in a project's folder, as it is: links are not followed."""
+
+    path: Path
+    kind: Literal["file", "link", "special", "folder"]
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A project as it is submitted. Everything is read when it is first asked for, once.
+
+    Attributes:
+        project: whose folder it is.
+        stage: what it is submitted for.
+        base: the git commit it is compared with, None when there is none.
+    """
+
+    project: Project
+    stage: str
+    base: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.project.name
+
+    @property
+    def root(self) -> Path:
+        return self.project.root
+
+    def at(self, path: str) -> Path:
+        """A file of the project's folder."""
+        return self.project.folder / path
+
+    @cached_property
+    def file(self) -> "ProjectFile":
+        """`project.yaml`; ProjectError when it is not as it should be, which `run` turns into PRJ findings."""
+        return self.project.load()
+
+    @cached_property
+    def standing(self) -> "Standing":
+        """Claims, records and verdicts. Skip when a record cannot be read: RES-001 says so."""
+        from referee.checks.results import unreadable
+        from referee.standing import standing
+
+        if unreadable(self):
+            raise Skip
+        return standing(self.project)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """How large files may be here."""
+        return Limits()
+
+    @cached_property
+    def tracked(self) -> frozenset[str] | None:
+        """The project's committed or staged paths, relative to the repository; None outside git."""
+        command = ["git", "-C", str(self.root), "ls-files", "-z", "--", f"projects/{self.name}"]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode != 0:
+            return None
+        return frozenset(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """All that lies in the project's folder, sorted; at most `MAX_FILES` of them and `MAX_DEPTH` folders deep."""
+        return tuple(sorted(self._walk(self.project.folder, 0), key=lambda e: e.path))
+
+    def _walk(self, folder: Path, depth: int) -> Iterator[Entry]:
+        count = 0
+        todo = [(folder, depth)]
+        while todo:
+            folder, depth = todo.pop()
+            try:
+                inside = list(os.scandir(folder))
+            except OSError:
+                continue
+            for item in inside:
+                path = Path(item.path)
+                if item.name in CACHES and not self._committed(path):
+                    continue
+                count += 1
+                if count > MAX_FILES:
+                    return
+                mode = item.stat(follow_symlinks=False)
+                if stat.S_ISLNK(mode.st_mode):
+                    yield Entry(path, "link", 0)
+                elif stat.S_ISDIR(mode.st_mode):
+                    yield Entry(path, "folder", 0)
+                    if depth < MAX_DEPTH:
+                        todo.append((path, depth + 1))
+                elif stat.S_ISREG(mode.st_mode):
+                    yield Entry(path, "file", mode.st_size)
+                else:
+                    yield Entry(path, "special", 0)
+
+    def _committed(self, folder: Path) -> bool:
+        inside = folder.relative_to(self.root).as_posix() + "/"
+        return self.tracked is not None and any(path.startswith(inside) for path in self.tracked)
+
+    def files(self, *suffixes: str) -> list[Entry]:
+        """The plain files with one of these suffixes (all when none is given); links are not among them."""
+        return [e for e in self.entries if e.kind == "file" and (not suffixes or e.path.suffix.lower() in suffixes)]
+
+    def has(self, path: str) -> bool:
+        """Whether the project holds this plain file."""
+        return any(e.kind == "file" and e.path == self.at(path) for e in self.entries)
+
+    @cached_property
+    def cache(self) -> dict[str, object]:
+        """Where modules of checks keep what several of them need."""
+        return {}
+
+
+Look = Callable[[Submission], Iterable[Found]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule: what it asks, why, how to satisfy it, how severe it is at each stage, and the function that looks."""
+
+    rule: str
+    title: str
+    why: str
+    fix: str
+    severity: Mapping[str, Severity | None] = field(hash=False)
+    needs: Needs = "files"
+    look: Look | None = field(default=None, hash=False)  # None: the reading of a file applies it
+
+
+REGISTRY: dict[str, Check] = {}
+
+
+def register(
+    rule: str,
+    title: str,
+    *,
+    why: str,
+    fix: str,
+    severity: Severity | Mapping[str, Severity | None],
+    needs: Needs = "files",
+    look: Look | None = None,
+) -> None:
+    """Enter a rule. One without a function is applied where a file is read, as PRJ-001 to PRJ-012 are."""
+    if rule in REGISTRY:
+        raise ValueError(f"two checks have the id {rule}: {REGISTRY[rule].title!r} and {title!r}")
+    by_stage: dict[str, Severity | None] = dict.fromkeys(STAGES, None)
+    by_stage.update(dict.fromkeys(STAGES, severity) if isinstance(severity, str) else severity)
+    REGISTRY[rule] = Check(rule, title, why, fix, by_stage, needs, look)
+
+
+def check(
+    rule: str,
+    title: str,
+    *,
+    why: str,
+    fix: str,
+    severity: Severity | Mapping[str, Severity | None] = "error",
+    needs: Needs = "files",
+) -> Callable[[Look], Look]:
+    """Make a function a check.
+
+    Args:
+        rule: its permanent id.
+        title: what it asks, as a statement that holds when all is well.
+        severity: at all stages, or stage by stage; None, or a stage left out: not asked there.
+        needs: what it takes; all but "files" is done on demand only.
+    """
+
+    def enter(look: Look) -> Look:
+        register(rule, title, why=why, fix=fix, severity=severity, needs=needs, look=look)
+        return look
+
+    return enter
+
+
+FROM_V1: Mapping[str, Severity | None] = dict.fromkeys(("v1", "v2", "published"), "error")
+"""An error from the first version on; not asked of a proposal."""
+
+WARN_FROM_V1: Mapping[str, Severity | None] = dict.fromkeys(("v1", "v2", "published"), "warning")
+NOTE_FROM_V1: Mapping[str, Severity | None] = dict.fromkeys(("v1", "v2", "published"), "note")
+
+
+def every_check() -> dict[str, Check]:
+    """All rules by id, in order of their ids."""
+    import referee.checks as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(REGISTRY.items()))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the checks said of one submission."""
+
+    name: str
+    stage: str
+    findings: tuple[Finding, ...]
+    passed: tuple[str, ...]  # rules that looked and found nothing
+    skipped: tuple[str, ...]  # rules whose object is missing or broken, of which another rule speaks
+    waiting: tuple[str, ...]  # rules that were not asked for: they run code or read other projects
+
+    @property
+    def errors(self) -> int:
+        """How many findings close the gate."""
+        return sum(f.severity == "error" for f in self.findings)
+
+
+def run(submission: Submission, *, needs: Iterable[Needs] = ("files",), only: Iterable[str] | None = None) -> Outcome:
+    """Look at a submission.
+
+    Args:
+        needs: what the checks may take.
+        only: these rules, not all.
+    """
+    allowed, chosen = set(needs), None if only is None else set(only)
+    findings: set[Finding] = set()
+    passed: list[str] = []
+    skipped: list[str] = []
+    waiting: list[str] = []
+    for rule, entry in every_check().items():
+        severity = entry.severity[submission.stage]
+        if entry.look is None or severity is None or (chosen is not None and rule not in chosen):
+            continue
+        if entry.needs not in allowed:
+            waiting.append(rule)
+            continue
+        try:
+            found = {Finding(rule, severity, shown(submission, f), n, m) for f, n, m in entry.look(submission)}
+        except Skip:
+            skipped.append(rule)
+            continue
+        except UserError as error:
+            said = _of_reading(submission, error)
+            if said:
+                findings |= said
+                skipped.append(rule)
+                continue
+            found = {_broken(submission, entry, error)}
+        except Exception as error:
+            found = {_broken(submission, entry, error)}
+        findings |= found
+        if not found:
+            passed.append(rule)
+    rank = {name: i for i, name in enumerate(SEVERITIES)}
+    ordered = sorted(findings, key=lambda f: (rank[f.severity], f.rule, f.file, f.line, f.message))
+    return Outcome(submission.name, submission.stage, tuple(ordered), tuple(passed), tuple(skipped), tuple(waiting))
+
+
+def shown(submission: Submission, path: Path) -> str:
+    """A path as messages show it: relative to the repository, with / between its parts."""
+    if path.is_relative_to(submission.root):
+        return path.relative_to(submission.root).as_posix()
+    return PurePosixPath(path).as_posix()
+
+
+def _of_reading(submission: Submission, error: UserError) -> set[Finding]:
+    """The problems of a file that could not be read, under their own rules; none when the error has no such."""
+    findings: set[Finding] = set()
+    for problem in getattr(error, "problems", ()):
+        entry = REGISTRY.get(problem.rule)
+        severity = entry.severity[submission.stage] if entry else "error"
+        if severity is not None:
+            findings.add(Finding(problem.rule, severity, problem.file, problem.line, problem.message))
+    return findings
+
+
+def _broken(submission: Submission, entry: Check, error: Exception) -> Finding:
+    """A check that failed by itself: nobody can say that the submission passes it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    message = (
+        f"the check itself failed ({type(error).__name__}: {str(error)[:200]}, at {where}). This is a mistake of "
+        "the check, not of the submission; please report it. The gate stays shut until it is put right."
+    )
+    return Finding(entry.rule, "error", shown(submission, submission.project.folder), 1, message)
