@@ -26,11 +26,10 @@ def standard_normal_log_prob(x: Tensor) -> Tensor:
 def bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
     """log Bernoulli(x; sigmoid(logits)), x (B, D) and logits (..., B, D) -> (..., B).
 
-    Written as x.l - softplus(l): finite for every logit, and the product is a contraction that needs no (..., B, D)
-    temporary. For x strictly between 0 and 1 this is the cross-entropy (Kingma & Welling's use of grey levels as
-    targets), which is not the log of a normalised density.
+    Written as x.l - softplus(l), which is finite for every logit. For x strictly between 0 and 1 this is the
+    cross-entropy (Kingma & Welling's use of grey levels as targets), which is not the log of a normalised density.
     """
-    return torch.einsum("...bd,bd->...b", logits, x) - F.softplus(logits).sum(-1)
+    return torch.linalg.vecdot(logits, x) - F.softplus(logits).sum(-1)
 
 
 def normal_kl(mean: Tensor, log_var: Tensor) -> Tensor:

@@ -94,14 +94,12 @@ def execute(
     directory: Path,
     device: torch.device,
     *,
-    fresh: bool = False,
     progress: bool = True,
 ) -> tuple[Record, bool]:
     """Carry one run to its record; what an earlier call has done is used and not done again.
 
     Args:
         directory: the run's own folder, `runs/<paper>/<preset>/<run>`.
-        fresh: start over, whatever is there.
 
     Returns:
         The record, and whether it was there already.
@@ -113,8 +111,6 @@ def execute(
     code_digest = records.code_digest(Path(paper.__file__))
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
     main = distributed.is_main()
-    if fresh and main:
-        shutil.rmtree(directory, ignore_errors=True)
     if finished := _finished(directory, plain, code_digest):
         return finished, True
     if main:
