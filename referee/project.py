@@ -75,7 +75,7 @@ class Project:
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
     def load(self) -> "ProjectFile":
-        """Read `project.yaml`; ProjectError lists what is wrong with it."""
+        """Read `project.yaml`; DocumentError lists what is wrong with it."""
         from referee.loading import load_project
 
         path = self.folder / "project.yaml"

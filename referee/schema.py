@@ -19,10 +19,10 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
 
 from common.errors import nearest
 from common.records import PRESETS_ORDER
+from referee.documents import pattern, refuse
 
 
 class Metric(NamedTuple):
@@ -49,38 +49,33 @@ METRIC_NAMES = tuple(METRICS)
 def _number(value: object) -> object:
     # Numbers stay decimals: 87.10 was printed to two places, and a float would forget that.
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise PydanticCustomError(
-            "unreadable_number",
-            "{shown} is not a number",
-            {"shown": repr(value) if isinstance(value, str) else type(value).__name__},
-        )
+        shown = repr(value) if isinstance(value, str) else type(value).__name__
+        raise refuse("unreadable_number", f"{shown} is not a number")
     return Decimal(str(value))
 
 
 def _metric(name: str) -> str:
     if name not in METRICS:
-        raise PydanticCustomError(
-            "unknown_metric",
-            "unknown metric '{name}'.{hint} Known: {known}",
-            {
-                "name": name,
-                "hint": nearest(name, METRIC_NAMES),
-                "known": ", ".join(METRIC_NAMES),
-            },
-        )
+        hint = nearest(name, METRIC_NAMES)
+        raise refuse("unknown_name", f"unknown metric '{name[:64]}'.{hint} Known: {', '.join(METRIC_NAMES)}")
     return name
 
 
 def _inside(path: str) -> str:
     if path.startswith(("/", "\\", "~")) or ".." in re.split(r"[/\\]", path) or ":" in path:
-        raise PydanticCustomError("path_outside", "'{path}' is not a path inside the project's folder", {"path": path})
+        raise refuse("unsafe", f"'{path}' is not a path inside the project's folder")
     return path
 
 
 Number = Annotated[Decimal, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Slug = Annotated[
+    str, pattern(r"^[a-z0-9][a-z0-9-]{0,63}$", "it is made of small letters, digits and hyphens, like nll-k50")
+]
+Name = Annotated[str, pattern(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", "it is made of letters, digits and . _ -")]
+Handle = Annotated[
+    str, pattern(r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}$", "it is a public handle: letters, digits and hyphens")
+]
 InsidePath = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_inside)]
 MetricName = Annotated[
     str,
@@ -105,14 +100,14 @@ class Paper(Part):
     authors: Annotated[list[Text], Field(min_length=1)]
     venue: Text
     year: Annotated[int, Field(ge=1900, le=2100)]
-    arxiv: Annotated[str, StringConstraints(pattern=r"^\d{4}\.\d{4,5}$")] | None = None
+    arxiv: Annotated[str, pattern(r"^[0-9]{4}\.[0-9]{4,5}$", 'it is the number alone, like "1509.00519"')] | None = None
     """The number alone, in quotes: "1509.00519"."""
 
 
 class Member(Part):
     """Somebody of the team, by public handle."""
 
-    handle: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}$")]
+    handle: Handle
     role: Text
 
 
@@ -204,7 +199,9 @@ class ProjectFile(Part):
     licence: Text
     probes: list[Name] = []
     """Checks of the mathematics that apply; the paper's module offers a tiny instance of each."""
-    weights: list[Annotated[str, StringConstraints(pattern=r"^[a-z]+/[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]] = []
+    weights: list[
+        Annotated[str, pattern(r"^[a-z]+/[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", "it is preset/run, like laptop/k50")]
+    ] = []
     """Runs whose weights are published, as "preset/run"."""
     claims: Annotated[list[Claim], Field(min_length=1)]
     deviations: list[Deviation] = []

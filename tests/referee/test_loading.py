@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from common.records import PRESETS_ORDER
-from referee.loading import MAX_BYTES, ProjectError, check_module, load_project, parse_project
+from referee.documents import MAX_BYTES, DocumentError, Tree
+from referee.loading import check_module, load_project, parse_project
 from referee.project import Project
 from referee.schema import METRICS, SCHEMA_FILE, json_schema
 
@@ -19,7 +20,7 @@ Edit = Callable[[str, str], None]
 
 
 def problems(project: Project) -> list[tuple[int, str, str]]:
-    with pytest.raises(ProjectError) as caught:
+    with pytest.raises(DocumentError) as caught:
         project.load()
     for problem in caught.value.problems:
         assert str(problem).startswith(f"projects/toy/project.yaml:{problem.line}: {problem.rule}: ")
@@ -125,15 +126,13 @@ def test_bombs_go_off_nowhere() -> None:
     laughs = "a: &a [x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{f'*{chr(97 + i)},' * 9}]\n" for i in range(9))
     start = time.process_time()
     for text in (laughs, "[" * 200_000, "{a: " * 50_000, "- " * 100_000, "? " * 100_000):
-        with pytest.raises(ProjectError):
+        with pytest.raises(DocumentError):
             parse_project(text)
     assert time.process_time() - start < 10  # not a measurement: without the limits it is hours, or the memory's end
 
 
 def test_numbers_as_people_read_them() -> None:
-    from referee.loading import _Tree
-
-    tree = _Tree("file")
+    tree = Tree("file", "PRJ")
     values = tree.value(tree.compose("[84.70, -3, 1e-3, +2., 1_000, 0x10, 010, 84:18, yes, no, true, ~, .5]"), ())
     expected = [Decimal("84.70"), -3, Decimal("1e-3"), Decimal("2."), "1_000", "0x10", 10, "84:18", "yes", "no"]
     assert values == [*expected, True, None, Decimal(".5")]
