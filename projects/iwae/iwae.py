@@ -287,7 +287,7 @@ BRIEF = {"batch_size": 50, "learning_rate": 2e-3}  # the paper's minibatches of 
 
 PRESETS: dict[str, dict[str, Config]] = {
     # Seconds: the 8x8 digits that scikit-learn carries.
-    "smoke": pick(table(dataset="digits", **BRIEF, passes=(5,) * 8, eval_k=200, eval_examples=200), *ONE_LAYER),
+    "smoke": pick(table(dataset="digits", **BRIEF, passes=(3,) * 8, eval_k=200, eval_examples=200), *ONE_LAYER),
     # Minutes: all eight stages, each a single pass, in larger batches; L_1000 on the first 2,500 test images, which
     # costs what L_5000 costs on 500, and tells runs apart twice as well.
     "laptop": pick(table(**BRIEF, passes=(1,) * 8, eval_k=1000, eval_examples=2500), *ORDERINGS),
