@@ -1,4 +1,4 @@
-"""The command line: `referee run | probe | verdicts | tables | report | demo`.
+"""The command line: `referee run | probe | verdicts | tables | report | demo | check | originality`.
 
 Exit status: 0 fine; 1 something fell short (a stale or unreadable record, a failed probe, a stale table, training that
 broke off); 2 wrong usage; 130 interrupted. A claim that is not reproduced is a result, not an error: it exits with 0.
@@ -16,8 +16,9 @@ from common.errors import ConfigError, DeviceError, UserError, nearest
 from common.records import PRESETS_ORDER
 from referee.project import UsageError
 
+STAGES = ("proposed", "v1", "v2", "published")
 FINE, FELL_SHORT, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("run", "probe", "verdicts", "tables", "report", "demo")
+COMMANDS = ("run", "probe", "verdicts", "tables", "report", "demo", "check", "originality")
 
 EPILOG = """exit status: 0 fine, 1 something fell short, 2 wrong usage, 130 interrupted.
 A claim that is not reproduced is a result, not an error: the commands still exit with 0."""
@@ -140,6 +141,38 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("paper", nargs="?", default="iwae")
     demo.add_argument("--preset", default="laptop", metavar="NAME")
     demo.add_argument("--device", default="auto", metavar="NAME")
+
+    check = add(
+        "check",
+        "what a submission lacks: files, results, notebook, tests, README, safety",
+        "Apply the rules of a stage to projects and say what is wrong, where, and what to do. Only files are read;\n"
+        "--run also imports the paper, runs its tests, probes and notebook, and compares it with other projects.\n"
+        "Exits with 1 if a finding is an error. docs/checks.md explains each rule.",
+        "  referee check iwae\n  referee check iwae --stage v2 --run\n  referee check --changed origin/main\n"
+        "  referee check iwae --only NB-003,NB-007",
+    )
+    check.add_argument("papers", nargs="*", metavar="paper", help="projects; all when none is given")
+    check.add_argument("--stage", choices=STAGES, help="default: what project.yaml states")
+    check.add_argument("--changed", metavar="BASE", help="the projects that changed since the work left this branch")
+    check.add_argument("--only", metavar="RULE,...", help="these rules, not all")
+    check.add_argument("--run", action="store_true", help="also what runs code or reads other projects")
+    check.add_argument("--notebooks", action="store_true", help="also execute the notebooks and compare")
+    check.add_argument(
+        "--format", choices=("table", "json", "github", "markdown"), default="table", help="for whom it is said"
+    )
+    check.add_argument("--document", action="store_true", help="write docs/checks.md, check nothing")
+
+    originality = add(
+        "originality",
+        "what of a project's code stands elsewhere, too",
+        "Compare the Python of projects with all other projects, earlier cohorts and given sources, token by token\n"
+        "and whatever names were changed. People judge the matches: the command exits with 0.",
+        "  referee originality iwae\n  referee originality iwae --earlier ../2025 --source ../their-repository",
+    )
+    originality.add_argument("papers", nargs="*", metavar="paper", help="projects; all when none is given")
+    originality.add_argument("--earlier", action="append", default=[], metavar="DIR", help="an earlier cohort's folder")
+    originality.add_argument("--source", action="append", default=[], metavar="PATH", help="code it may have come from")
+    _format(originality)
     return top
 
 
@@ -205,6 +238,14 @@ def _dispatch(arguments: list[str]) -> int:
         from referee import tables
 
         return tables.tables_command(options)
+    if options.command == "check":
+        from referee.checks import command
+
+        return command.check_command(options)
+    if options.command == "originality":
+        from referee import originality
+
+        return originality.originality_command(options)
     from referee import report
 
     return report.report_command(options)

@@ -32,7 +32,7 @@ def tables_command(options: argparse.Namespace) -> int:
     stale: list[str] = []
     fresh: dict[Path, str] = {}
     targets: list[tuple[Path, Mapping[str, Callable[[], str]]]] = [
-        (s.project.folder / "README.md", _sections(s)) for s in standings
+        (s.project.folder / "README.md", readme_sections(s)) for s in standings
     ]
     if not options.paper:
         targets.append((root / "README.md", {"projects": lambda: projects_table(standings)}))
@@ -98,7 +98,8 @@ def fill(text: str, sections: Mapping[str, Callable[[], str]], shown: str) -> st
     return "".join([*pieces, text[position:]])
 
 
-def _sections(s: Standing) -> dict[str, Callable[[], str]]:
+def readme_sections(s: Standing) -> dict[str, Callable[[], str]]:
+    """What a project's README may hold between markers: the section's name, and how its text is made."""
     return {
         "claims": lambda: claims_table(s),
         "results": lambda: results_table(s),

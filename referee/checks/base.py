@@ -9,19 +9,22 @@ A check yields places and messages; its rule and the stage at hand make findings
 *error* closes the gate. A check that breaks is a mistake of ours: it is reported under its own id, as an error.
 """
 
+import ast
 import importlib
 import os
 import pkgutil
 import stat
 import subprocess
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from common.errors import UserError
+from referee.checks.reading import MAX_SOURCE, Unreadable, parse_python, read_text
 from referee.project import Project
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ class Skip(Exception):
 class Limits:
     """How large files may be."""
 
+    text_kib: int = 1024
     notebook_kib: int = 2048
     weights_mib: int = 16
     file_mib: int = 16
@@ -112,17 +116,24 @@ class Submission:
 
     @cached_property
     def file(self) -> "ProjectFile":
-        """`project.yaml`; ProjectError when it is not as it should be, which `run` turns into PRJ findings."""
+        """`project.yaml`; ProjectError when it is not as it should be, which `run` turns into PRJ findings.
+
+        Skip when it is a link, which could lead anywhere: SEC-001 says so.
+        """
+        if self.linked:
+            raise Skip
         return self.project.load()
 
     @cached_property
     def standing(self) -> "Standing":
-        """Claims, records and verdicts. Skip when a record cannot be read: RES-001 says so."""
-        from referee.checks.results import unreadable
+        """Claims, records and verdicts. Skip when a record (RES-001) or the paper's code (LAY-004) cannot be read."""
+        from referee.checks.results import records
         from referee.standing import standing
 
-        if unreadable(self):
+        if self.linked or any(isinstance(record, str) for record in records(self).values()):
             raise Skip
+        if self.has(f"{self.name}.py"):
+            self.tree(self.project.paper_file)
         return standing(self.project)
 
     @cached_property
@@ -145,11 +156,19 @@ class Submission:
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """All that lies in the project's folder, sorted; at most `MAX_FILES` of them and `MAX_DEPTH` folders deep."""
-        return tuple(sorted(self._walk(self.project.folder, 0), key=lambda e: e.path))
+        return tuple(sorted(self._walk(self.project.folder), key=lambda e: e.path))
 
-    def _walk(self, folder: Path, depth: int) -> Iterator[Entry]:
+    @cached_property
+    def linked(self) -> bool:
+        """Whether there is a symbolic link anywhere, so that a file may be another than it seems."""
+        return any(e.kind == "link" for e in self.entries)
+
+    def _walk(self, folder: Path) -> Iterator[Entry]:
+        if folder.is_symlink():
+            yield Entry(folder, "link", 0)
+            return
         count = 0
-        todo = [(folder, depth)]
+        todo = [(folder, 0)]
         while todo:
             folder, depth = todo.pop()
             try:
@@ -187,9 +206,40 @@ class Submission:
         """Whether the project holds this plain file."""
         return any(e.kind == "file" and e.path == self.at(path) for e in self.entries)
 
+    def text(self, path: Path) -> str:
+        """The text of a file; Skip when it is missing (LAY-001) or cannot be read (LAY-003)."""
+        if path not in self._texts:
+            try:
+                self._texts[path] = read_text(path)
+            except Unreadable:
+                self._texts[path] = None
+        if (text := self._texts[path]) is None:
+            raise Skip
+        return text
+
+    def tree(self, path: Path) -> ast.Module:
+        """The syntax tree of a Python file; Skip when it is missing, or is not Python (LAY-004)."""
+        if path not in self._trees:
+            text = self.text(path)
+            try:
+                self._trees[path] = parse_python(text) if len(text) <= MAX_SOURCE else None
+            except Unreadable:
+                self._trees[path] = None
+        if (tree := self._trees[path]) is None:
+            raise Skip
+        return tree
+
     @cached_property
-    def cache(self) -> dict[str, object]:
-        """Where modules of checks keep what several of them need."""
+    def cache(self) -> dict[str, Any]:
+        """Where a module of checks keeps what several of its functions need."""
+        return {}
+
+    @cached_property
+    def _texts(self) -> dict[Path, str | None]:
+        return {}
+
+    @cached_property
+    def _trees(self) -> dict[Path, ast.Module | None]:
         return {}
 
 
@@ -308,7 +358,7 @@ def run(submission: Submission, *, needs: Iterable[Needs] = ("files",), only: It
             waiting.append(rule)
             continue
         try:
-            found = {Finding(rule, severity, shown(submission, f), n, m) for f, n, m in entry.look(submission)}
+            found = {_finding(submission, rule, severity, *place) for place in entry.look(submission)}
         except Skip:
             skipped.append(rule)
             continue
@@ -329,6 +379,17 @@ def run(submission: Submission, *, needs: Iterable[Needs] = ("files",), only: It
     return Outcome(submission.name, submission.stage, tuple(ordered), tuple(passed), tuple(skipped), tuple(waiting))
 
 
+def _finding(submission: Submission, rule: str, severity: Severity, path: Path, line: int, message: str) -> Finding:
+    return Finding(rule, severity, printable(shown(submission, path)), line, printable(message))
+
+
+def printable(text: str) -> str:
+    """Text from anywhere as one line that no terminal or page acts on: other characters become their code, U+202E."""
+    unsafe = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    text = " ".join(text.split())
+    return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c) in unsafe else c for c in text)
+
+
 def shown(submission: Submission, path: Path) -> str:
     """A path as messages show it: relative to the repository, with / between its parts."""
     if path.is_relative_to(submission.root):
@@ -343,7 +404,8 @@ def _of_reading(submission: Submission, error: UserError) -> set[Finding]:
         entry = REGISTRY.get(problem.rule)
         severity = entry.severity[submission.stage] if entry else "error"
         if severity is not None:
-            findings.add(Finding(problem.rule, severity, problem.file, problem.line, problem.message))
+            found = Finding(problem.rule, severity, printable(problem.file), problem.line, printable(problem.message))
+            findings.add(found)
     return findings
 
 
@@ -355,4 +417,4 @@ def _broken(submission: Submission, entry: Check, error: Exception) -> Finding:
         f"the check itself failed ({type(error).__name__}: {str(error)[:200]}, at {where}). This is a mistake of "
         "the check, not of the submission; please report it. The gate stays shut until it is put right."
     )
-    return Finding(entry.rule, "error", shown(submission, submission.project.folder), 1, message)
+    return _finding(submission, entry.rule, "error", submission.project.folder, 1, message)

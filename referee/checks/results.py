@@ -1,0 +1,438 @@
+"""RES: records are readable, made by the present code on the right data, plausible, and what the tables show."""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import RecordError, UserError
+from common.records import PRESETS_ORDER, Record, Score, read_examples
+from referee.checks.base import FROM_V1, NOTE_FROM_V1, WARN_FROM_V1, Found, Submission, check
+from referee.checks.reading import PLACEHOLDER, Unreadable, parse_json, read_text, safetensors_header
+from referee.schema import METRICS
+
+MAX_RECORD = 256 * 1024  # bytes
+MAX_EXAMPLES = 4 * 1024 * 1024
+
+BOUNDS = frozenset({"elbo", "elbo_train", "iwae_bound"})
+"""Metrics that are bounds by their definition."""
+
+BOUND_PROTOCOL = re.compile(r"\bL_\{?\d+|\bELBO\b|\bIWAE\b|\bbound\b|\bimportance\b|\bk ?= ?\d+", re.IGNORECASE)
+"""Ways of measuring that give a bound, or an estimate of one."""
+
+LATENT = frozenset({"vae", "diffusion", "hierarchical-vae", "vq-vae"})
+"""Families whose likelihood is an integral that nobody can do exactly."""
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def records(submission: Submission) -> dict[Path, Record | str]:
+    """The published records by file; for one that cannot be used, the reason instead."""
+    if "records" not in submission.cache:
+        paths = [e.path for e in submission.files(".json") if _is_record(submission, e.path)]
+        submission.cache["records"] = {path: _record(submission, path) for path in paths}
+    known: dict[Path, Record | str] = submission.cache["records"]
+    return known
+
+
+def _is_record(submission: Submission, path: Path) -> bool:
+    parts = path.relative_to(submission.project.folder).parts
+    return len(parts) == 4 and parts[0] == "results" and parts[3] == "record.json"
+
+
+def _record(submission: Submission, path: Path) -> Record | str:
+    preset, run = path.parts[-3], path.parts[-2]
+    try:
+        raw = parse_json(read_text(path, MAX_RECORD))
+        _flat(raw)
+        record = Record.load(path.parent)
+    except Unreadable as error:
+        return f"{error}; run it again with --fresh."
+    except RecordError as error:
+        return str(error).replace(f"{path}: ", "").replace(str(path), path.name)
+    says = (record.project, record.preset, record.run)
+    if says != (submission.name, preset, run):
+        return f"says it is the record of {'/'.join(says)[:120]}; put it where it belongs, or run it again."
+    if preset not in PRESETS_ORDER:
+        return f"lies under '{preset[:40]}', which is no preset ({', '.join(PRESETS_ORDER)}); move or delete it."
+    return record
+
+
+def _flat(raw: Any) -> None:
+    """Refuse what the fields' plain types allow and no run writes: text where the mappings hold numbers, and so on."""
+    if not isinstance(raw, dict):
+        return
+    for name, kinds in {
+        "data_sha256": (str,),
+        "environment": (str,),
+        "hardware": (str, int),
+        "timings_s": (int, float),
+    }.items():
+        values = raw.get(name, {})
+        if isinstance(values, dict) and not all(type(v) in kinds for v in values.values()):
+            raise Unreadable(f"holds something else than {' or '.join(k.__name__ for k in kinds)} in '{name}'")
+    for name in ("wall_s", "seed", "steps", "parameters"):
+        if isinstance(value := raw.get(name, 0), int | float) and not abs(value) < 2**63:
+            raise Unreadable(f"holds the impossible value {value} in '{name}'")
+
+
+def usable(submission: Submission) -> Iterator[tuple[Path, Record]]:
+    """The records that can be used."""
+    for path, record in records(submission).items():
+        if isinstance(record, Record):
+            yield path, record
+
+
+@check(
+    "RES-001",
+    "Records can be read and lie where they belong",
+    why="Every table, verdict and figure is computed from them.",
+    fix="Never edit a record; run it again with --fresh and publish it.",
+)
+def records_can_be_read(submission: Submission) -> Iterator[Found]:
+    for path, record in records(submission).items():
+        if isinstance(record, str):
+            yield path, 1, record
+    for entry in submission.files(".json"):
+        if entry.path.name == "record.json" and not _is_record(submission, entry.path):
+            yield entry.path, 1, "lies in no run's folder; records are results/<preset>/<run>/record.json. Move it."
+
+
+@check(
+    "RES-002",
+    "Some claim is met by a record",
+    why="A version 1 shows at least one thing that came out, whatever it is.",
+    fix="Run and publish the preset at which your orderings may be judged, mostly laptop.",
+    severity=FROM_V1,
+)
+def some_claim_is_met(submission: Submission) -> Iterator[Found]:
+    if all(v.untried for v in submission.standing.verdicts if v.kind != "figure"):
+        message = "no value and no ordering has a record to be judged by; publish the runs of at least one claim."
+        yield submission.at("project.yaml"), 1, message
+
+
+@check(
+    "RES-003",
+    "Every claim has been tried",
+    why="What was not attempted is no failure, but a reader should know how much it is.",
+    fix="Run what your machine allows; leave the others as they are. Claims are never taken out.",
+    severity=NOTE_FROM_V1,
+)
+def claims_are_tried(submission: Submission) -> Iterator[Found]:
+    untried = [v.claim for v in submission.standing.verdicts if v.untried]
+    if untried:
+        listed = ", ".join(untried[:4]) + (", …" if len(untried) > 4 else "")
+        what = f"{len(untried)} of {len(submission.file.claims)} claims were not attempted ({listed})"
+        yield submission.at("project.yaml"), 1, f"{what}; run them, or say in the README why not."
+
+
+@check(
+    "RES-004",
+    "Records are made by the present code",
+    why="A number belongs to the code that made it; another code may give another number.",
+    fix="Run the stale ones again and publish them; comments and docstrings may change freely.",
+    severity=FROM_V1,
+)
+def records_are_fresh(submission: Submission) -> Iterator[Found]:
+    digest = submission.standing.digest
+    stale: dict[str, list[str]] = {}
+    for _, record in usable(submission):
+        if digest is not None and record.code_digest != digest:
+            stale.setdefault(record.preset, []).append(record.run)
+    for preset, runs in stale.items():
+        command = f"referee run {submission.name} --preset {preset} --fresh --publish"
+        message = f"stale, made by other code than the present: {', '.join(runs)}. Run '{command}'."
+        yield submission.at(f"results/{preset}"), 1, message
+
+
+def pinned(root: Path) -> dict[str, str | None]:
+    """The digests that `common/data/registry.py` pins, data set -> SHA-256 or None where none is known.
+
+    They are read from its source, since importing it would take torch. {} when there is no such file.
+    """
+    try:
+        tree = ast.parse((root / "common" / "data" / "registry.py").read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return {}
+    digests: dict[str, str | None] = {}
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "DataSet"):
+            continue
+        fields = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+        name, digest = fields.get("name"), fields.get("sha256")
+        if isinstance(name, str) and (digest is None or isinstance(digest, str)):
+            digests[name] = digest
+    return digests
+
+
+@check(
+    "RES-005",
+    "Records are about the data that the registry pins",
+    why="Two results are comparable when the data agree to the bit.",
+    fix="Load data by name from common.data, hand it through run.uses, and run again.",
+    severity=FROM_V1,
+)
+def data_is_pinned(submission: Submission) -> Iterator[Found]:
+    known = pinned(submission.root)
+    for path, record in usable(submission):
+        if not record.data_sha256:
+            yield path, 1, "names no data set; hand the data through run.uses(...) and run it again."
+        for name, digest in record.data_sha256.items():
+            if not SHA256.fullmatch(digest):
+                yield path, 1, f"gives '{name[:60]}' a digest that is not SHA-256; run it again."
+            elif known and name not in known:
+                yield path, 1, f"is about '{name[:60]}', which common/data/registry.py does not know; add it there."
+            elif known.get(name) not in (None, digest):
+                yield path, 1, f"is about other content of '{name[:60]}' than the registry pins; run it again."
+
+
+@check(
+    "RES-006",
+    "Scores are complete and plausible",
+    why="A number without n, split and protocol cannot be compared, and an impossible one is a mistake.",
+    fix="Correct what `evaluate` returns and run the evaluation again.",
+    severity=FROM_V1,
+)
+def scores_are_plausible(submission: Submission) -> Iterator[Found]:
+    for path, record in usable(submission):
+        if not record.scores:
+            yield path, 1, "holds no score; `evaluate` returns at least one."
+        seen: set[tuple[str, str, str]] = set()
+        for score in record.scores:
+            for what in _odd(score):
+                yield path, 1, f"the score '{score.name[:60]}' {what}; correct `evaluate` and run it again."
+            key = (score.name, score.split, score.weights)
+            if key in seen:
+                yield path, 1, f"the score '{score.name[:60]}' stands twice for the {score.split[:20]} split; keep one."
+            seen.add(key)
+
+
+def _odd(score: Score) -> Iterator[str]:
+    metric = METRICS.get(score.name)
+    if metric and score.unit != metric.unit:
+        yield f"is in {score.unit[:30]!r}, its unit is {metric.unit!r}"
+    if score.split not in ("train", "val", "test"):
+        yield f"is on the split {score.split[:30]!r}, which is none of train, val, test"
+    if score.weights not in ("raw", "ema"):
+        yield f"is of the weights {score.weights[:30]!r}, which are neither raw nor ema"
+    if len(score.protocol.strip()) < 8 or PLACEHOLDER.search(score.protocol):
+        yield "has no protocol that says how it was measured"
+    if score.stderr is not None and not (math.isfinite(score.stderr) and score.stderr >= 0):
+        yield f"has the impossible standard error {score.stderr}"
+    elif score.stderr is None and score.n > 1 and score.unit in ("nats", "bits/dim"):
+        yield f"is a mean over {score.n:,} examples and has no standard error"
+    elif score.stderr == 0 and score.n > 1 and score.unit in ("nats", "bits/dim"):
+        yield f"has no spread at all over {score.n:,} examples"
+    if score.n > 10**8:
+        yield f"is a mean over {score.n:,} examples, more than any data set here has"
+    if score.name == "bits_per_dim" and not 0 < score.value <= 16:
+        yield f"is {score.value:.5g} bits/dim; data of 8 bits lies between 0 and about 8"
+    if score.unit == "units" and (score.value < 0 or score.value != int(score.value)):
+        yield f"counts {score.value:.5g} units"
+
+
+@check(
+    "RES-007",
+    "A bound is not sold as exact",
+    why="An ELBO or an importance-weighted bound is at most the log-likelihood; calling it exact flatters the model.",
+    fix="Return the score with kind='bound' (or 'estimate').",
+    severity=FROM_V1,
+)
+def bounds_are_bounds(submission: Submission) -> Iterator[Found]:
+    latent = submission.file.family in LATENT
+    for path, record in usable(submission):
+        for score in record.scores:
+            likelihood = score.name in ("nll", "bits_per_dim")
+            if score.kind != "exact" or score.unit not in ("nats", "bits/dim"):
+                continue
+            if score.name in BOUNDS or BOUND_PROTOCOL.search(score.protocol):
+                why = "by its definition" if score.name in BOUNDS else f"as its protocol says ({score.protocol[:60]})"
+            elif likelihood and latent:
+                why = f"in the family '{submission.file.family}', whose likelihood nobody can compute exactly"
+            else:
+                continue
+            yield path, 1, f"'{score.name[:60]}' is called exact and is a bound {why}; give it kind='bound'."
+
+
+@check(
+    "RES-008",
+    "Scores are the means of their examples",
+    why="The values example by example are what a score is computed from: the two cannot disagree.",
+    fix="Never edit either; run the evaluation again and publish.",
+    severity=FROM_V1,
+)
+def scores_are_means(submission: Submission) -> Iterator[Found]:
+    for path, record in usable(submission):
+        kept = path.with_name("examples.safetensors")
+        if not any(e.kind == "file" and e.path == kept for e in submission.entries):
+            continue
+        try:
+            safetensors_header(kept, MAX_EXAMPLES)
+            examples = read_examples(path.parent)
+        except (Unreadable, RecordError):
+            continue  # SEC-004 reads all such files
+        for score in record.scores:
+            if (values := examples.get(score.name)) is not None:
+                for what in _disagreement(score, np.asarray(values, dtype=np.float64)):
+                    yield kept, 1, f"'{score.name[:60]}': {what}; run the evaluation again."
+
+
+def _disagreement(score: Score, values: np.ndarray) -> Iterator[str]:
+    if values.ndim != 1 or len(values) != score.n:
+        yield f"{values.size:,} examples are kept, the record says n = {score.n:,}"
+        return
+    if not np.isfinite(values).all():
+        yield f"{np.count_nonzero(~np.isfinite(values))} of the examples kept are not finite"
+        return
+    mean = float(values.mean())
+    if not math.isclose(mean, score.value, rel_tol=1e-4, abs_tol=1e-4):
+        yield f"the examples kept have the mean {mean:.6g}, the record says {score.value:.6g}"
+    if score.stderr is not None and len(values) > 1:
+        stderr = float(values.std(ddof=1) / math.sqrt(len(values)))
+        if not math.isclose(stderr, score.stderr, rel_tol=0.01, abs_tol=1e-6):
+            yield f"the examples kept have the standard error {stderr:.4g}, the record says {score.stderr:.4g}"
+
+
+@check(
+    "RES-009",
+    "What lies beside a record agrees with it",
+    why="config.json and metrics.jsonl are what a reader opens first.",
+    fix="Publish the whole folder of a run, with 'referee run … --publish'.",
+    severity=FROM_V1,
+)
+def neighbours_agree(submission: Submission) -> Iterator[Found]:
+    for path, record in usable(submission):
+        beside = path.with_name("config.json")
+        try:
+            config = parse_json(read_text(beside, MAX_RECORD))
+        except Unreadable as error:
+            yield beside, error.line, f"{error}; publish the run's whole folder."
+        else:
+            if config != record.config:
+                yield beside, 1, "differs from the configuration in record.json; publish the run again."
+        yield from _curve(path.with_name("metrics.jsonl"), record, submission.limits.text_kib * 1024)
+
+
+def _curve(path: Path, record: Record, limit: int) -> Iterator[Found]:
+    try:
+        lines = read_text(path, limit).splitlines()
+    except Unreadable as error:
+        yield path, error.line, f"{error}; publish the run's whole folder."
+        return
+    last = -1.0
+    for number, line in enumerate(lines, 1):
+        try:
+            row = parse_json(line)
+        except Unreadable as error:
+            yield path, number, f"{error}; a line is one JSON object of finite numbers. Run it again."
+            return
+        step = row.get("step") if isinstance(row, dict) else None
+        numbers = isinstance(row, dict) and all(type(v) in (int, float) for v in row.values())
+        if step is None or not numbers:
+            yield path, number, "is not an object of numbers with a 'step'; run it again."
+            return
+        if step <= last:
+            yield path, number, f"step {step} comes after step {last:g}; a curve goes forward. Run it again."
+            return
+        last = step
+    if not lines:
+        yield path, 1, "is empty; a run logs its learning curve."
+    elif last > record.steps:
+        yield path, len(lines), f"goes to step {last:g}, the record says {record.steps:,} steps. Run it again."
+
+
+@check(
+    "RES-010",
+    "Generated tables are up to date",
+    why="Nobody types a result twice; a stale table shows numbers that no record holds.",
+    fix="Run 'referee tables' and commit the README.",
+    severity=FROM_V1,
+)
+def tables_are_fresh(submission: Submission) -> Iterator[Found]:
+    from referee import tables
+
+    path = submission.at("README.md")
+    text = submission.text(path)
+    try:
+        fresh = tables.fill(text, tables.readme_sections(submission.standing), path.name)
+    except UserError as error:
+        line = re.match(r"README\.md:(\d+): ", str(error))
+        yield path, int(line[1]) if line else 1, re.sub(r"^README\.md:(\d+:)? ?", "", str(error))
+        return
+    if fresh != text:
+        old, new = text.splitlines(), fresh.splitlines()
+        differs = next(
+            (i for i, (a, b) in enumerate(zip(old, new, strict=False), 1) if a != b), min(len(old), len(new))
+        )
+        yield path, differs, f"a generated table is stale; run 'referee tables {submission.name}'."
+
+
+@check(
+    "RES-011",
+    "Records hold the configuration of their preset",
+    why="Claims are judged at presets; a record of other settings under a preset's name misleads.",
+    fix="Change the preset back, or run it again as it is now and publish.",
+    severity=FROM_V1,
+    needs="code",
+)
+def configurations_are_the_presets(submission: Submission) -> Iterator[Found]:
+    from referee.checks.code import offered
+
+    presets = offered(submission).presets
+    for path, record in usable(submission):
+        settings = presets.get(record.preset, {}).get(record.run)
+        if settings is None:
+            message = f"the paper's file has no run '{record.run[:60]}' in preset '{record.preset}'"
+            yield path, 1, f"{message}; add it, or delete the record."
+        elif settings != record.config:
+            fields = sorted(set(settings) | set(record.config))
+            field = next(f for f in fields if settings.get(f) != record.config.get(f))
+            ours, theirs = json.dumps(record.config.get(field))[:60], json.dumps(settings.get(field))[:60]
+            yield path, 1, f"ran with {field} = {ours}, the preset has {theirs}; run it again or change it back."
+
+
+@check(
+    "RES-012",
+    "Records say credibly where they come from",
+    why="A reader repeats a result from its commit, seed, versions and time.",
+    fix="Commit first, then run with --fresh and publish.",
+    severity=WARN_FROM_V1,
+)
+def provenance_is_credible(submission: Submission) -> Iterator[Found]:
+    soon = datetime.now(UTC) + timedelta(days=1)
+    for path, record in usable(submission):
+        if not re.fullmatch(r"[0-9a-f]{40}\+?", record.git_sha):
+            yield path, 1, "names no commit; run it inside the repository."
+        elif record.git_sha.endswith("+"):
+            yield path, 1, "was made by code that was not committed; commit first, then run it again."
+        try:
+            finished = datetime.fromisoformat(record.finished)
+            finished = finished if finished.tzinfo else finished.replace(tzinfo=UTC)
+            if finished > soon:
+                yield path, 1, f"finished in the future ({record.finished[:40]}); set the clock and run it again."
+        except ValueError:
+            yield path, 1, f"finished at no time ({record.finished[:40]!r}); run it again."
+        if record.steps < 1 or record.wall_s <= 0:
+            yield path, 1, f"took {record.steps} steps and {record.wall_s} s; a run that trained took some of both."
+        if not {"python", "torch", "numpy"} <= set(record.environment):
+            yield path, 1, "does not name the versions of python, torch and numpy; run it again."
+
+
+@check(
+    "RES-013",
+    "Weights that are promised are there",
+    why="Readers and the notebook continue from them.",
+    fix="Publish the run named under 'weights' in project.yaml, or take it out there.",
+    severity=FROM_V1,
+)
+def weights_are_there(submission: Submission) -> Iterator[Found]:
+    for entry in submission.file.weights:
+        path = submission.at(f"results/{entry}/weights.safetensors")
+        if not submission.has(f"results/{entry}/weights.safetensors"):
+            yield path, 1, "is missing, and project.yaml lists it under 'weights'; publish that run."
