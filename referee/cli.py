@@ -1,4 +1,4 @@
-"""The command line: `referee run | probe | verdicts | tables | report | demo | check | originality`.
+"""The command line: `referee new | run | probe | verdicts | tables | report | demo | check | originality`.
 
 Exit status: 0 fine; 1 something fell short (a stale or unreadable record, a failed probe, a stale table, training that
 broke off); 2 wrong usage; 130 interrupted. A claim that is not reproduced is a result, not an error: it exits with 0.
@@ -18,7 +18,7 @@ from referee.project import UsageError
 
 STAGES = ("proposed", "v1", "v2", "published")
 FINE, FELL_SHORT, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("run", "probe", "verdicts", "tables", "report", "demo", "check", "originality")
+COMMANDS = ("new", "run", "probe", "verdicts", "tables", "report", "demo", "check", "originality")
 
 EPILOG = """exit status: 0 fine, 1 something fell short, 2 wrong usage, 130 interrupted.
 A claim that is not reproduced is a result, not an error: the commands still exit with 0."""
@@ -58,6 +58,23 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
             add_help=name != "run",  # whose help also lists the paper's own settings
         )
+
+    new = add(
+        "new",
+        "begin a project for a paper",
+        "Make projects/<paper>/ from templates/project/: project.yaml, code, tests, notebook, README. It runs as it\n"
+        "stands, on a small stand-in model; what is to be written by the team is marked 'WRITE:'.",
+        "  referee new iwae --title 'Importance Weighted Autoencoders' --venue ICLR --year 2016 --arxiv 1509.00519 \\\n"
+        "      --authors 'Yuri Burda, Roger Grosse, Ruslan Salakhutdinov' --family vae --team ada,bo",
+    )
+    new.add_argument("paper", help="the project's name, as in projects/<paper>: small letters, digits and _")
+    new.add_argument("--title", required=True)
+    new.add_argument("--authors", required=True, metavar="NAME,...", help="or with ; where names hold commas")
+    new.add_argument("--venue", required=True, help="where it was published, like ICLR")
+    new.add_argument("--year", required=True)
+    new.add_argument("--arxiv", metavar="NUMBER", help="like 1509.00519; leave it away if the paper is not there")
+    new.add_argument("--family", required=True, help="the kind of model, like vae; it decides what reviewers check")
+    new.add_argument("--team", required=True, metavar="HANDLE,...", help="the team's public handles")
 
     run = add(
         "run",
@@ -222,6 +239,10 @@ def _dispatch(arguments: list[str]) -> int:
         return running.run_command(options, rest, top)
     if rest:
         raise UsageError(f"{options.command}: unknown argument '{rest[0]}'.\nSee 'referee {options.command} --help'.")
+    if options.command == "new":
+        from referee import scaffold
+
+        return scaffold.new_command(options)
     if options.command == "probe":
         from referee import running
 
