@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from referee.checks import Submission, run
 from referee.cli import main
 from referee.loading import parse_project
 from referee.project import Project
@@ -110,6 +111,34 @@ def test_arxiv_numbers_as_people_copy_them(there, number):
 def test_authors_with_commas_in_their_names(there):
     assert new(authors="Sammy Davis, Jr.; Ada Maker") == 0
     assert Project(there, "toys").load().paper.authors == ["Sammy Davis, Jr.", "Ada Maker"]
+
+
+def test_checks_find_what_is_left_to_write_and_nothing_else(there):
+    assert new(family="mixture") == 0
+    project = Project(there, "toys")
+
+    def wanted(stage: str) -> dict[str, set[str]]:
+        findings = run(Submission(project, stage)).findings
+        return {
+            rule: {Path(f.file).name for f in findings if f.rule == rule}
+            for rule in {f.rule for f in findings if f.severity == "error"}
+        }
+
+    assert wanted("proposed") == {"DOC-003": {"project.yaml"}}
+    left = wanted("v1")
+    assert left.pop("DOC-003") == MADE - {"__init__.py"}
+    assert left == {"LAY-001": {"results"}, "NB-005": {"toys.ipynb"}, "RES-002": {"project.yaml"}}  # no results yet
+
+    places = {  # what is marked is found, line by line
+        (f.file, f.line) for f in run(Submission(project, "v1"), only=["DOC-003"]).findings if ".ipynb" not in f.file
+    }
+    marked = {
+        (f"projects/toys/{name}", number)
+        for name, text in render(there, entry(family="mixture", authors=("A",))).items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if MARKER in line and not name.endswith(".ipynb")
+    }
+    assert {p for p in places if "README" not in p[0]} == {m for m in marked if "README" not in m[0]}
 
 
 # -- Nothing is taken for something else -------------------------------------------------------------------------------
