@@ -1,4 +1,5 @@
-"""The command line: `referee new | run | probe | verdicts | tables | report | demo | check | originality`.
+"""The command line: `referee new | run | probe | verdicts | tables | report | demo | check | originality |
+calibrate`.
 
 Exit status: 0 fine; 1 something fell short (a stale or unreadable record, a failed probe, a stale table, training that
 broke off); 2 wrong usage; 130 interrupted. A claim that is not reproduced is a result, not an error: it exits with 0.
@@ -18,7 +19,7 @@ from referee.project import UsageError
 
 STAGES = ("proposed", "v1", "v2", "published")
 FINE, FELL_SHORT, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("new", "run", "probe", "verdicts", "tables", "report", "demo", "check", "originality")
+COMMANDS = ("new", "run", "probe", "verdicts", "tables", "report", "demo", "check", "originality", "forge", "calibrate")
 
 EPILOG = """exit status: 0 fine, 1 something fell short, 2 wrong usage, 130 interrupted.
 A claim that is not reproduced is a result, not an error: the commands still exit with 0."""
@@ -159,6 +160,32 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--preset", default="laptop", metavar="NAME")
     demo.add_argument("--device", default="auto", metavar="NAME")
 
+    forge = add(
+        "forge",
+        "what the workflows ask of GitHub",
+        "The commands of .github/workflows that speak with GitHub's API, or prepare what it takes. They read\n"
+        "GITHUB_REPOSITORY and GITHUB_TOKEN; `--dry-run` prints what would be written and needs neither.",
+        "  referee forge papers --base origin/main --format lines\n"
+        "  referee forge comment summary/ --event event.json --dry-run\n"
+        "  referee forge approved 12 0123456789abcdef0123456789abcdef01234567",
+    )
+    asked = forge.add_subparsers(dest="what", metavar="what", parser_class=Parser, required=True)
+    papers = asked.add_parser("papers", help="the projects that changed since a base, or all", allow_abbrev=False)
+    papers.add_argument("--base", metavar="REF", help="compare with its merge base; all projects when not given")
+    papers.add_argument("--under", choices=("projects", "reviews"), default="projects", help="which folder changed")
+    papers.add_argument("--groups", type=int, default=256, metavar="N", help="at most so many jobs (default: 256)")
+    papers.add_argument("--format", choices=("github", "lines"), default="github")
+    comment = asked.add_parser("comment", help="put a summary on its pull request", allow_abbrev=False)
+    comment.add_argument("folder", help="where the summary's .md files are")
+    comment.add_argument("--event", required=True, metavar="FILE", help="the workflow_run event")
+    comment.add_argument("--dry-run", action="store_true", help="print the comment, and leave it at that")
+    approved = asked.add_parser("approved", help="has an editor approved this very commit?", allow_abbrev=False)
+    approved.add_argument("pull", type=int, help="the pull request's number")
+    approved.add_argument("commit", help="all 40 digits")
+    issue = asked.add_parser("issue", help="open or update the issue about a failed night", allow_abbrev=False)
+    issue.add_argument("folder", help="where the .json files of `referee check --format json` are")
+    issue.add_argument("--dry-run", action="store_true", help="print the issue, and leave it at that")
+
     check = add(
         "check",
         "what a submission lacks: files, results, notebook, tests, README, safety",
@@ -190,7 +217,46 @@ def parser() -> argparse.ArgumentParser:
     originality.add_argument("--earlier", action="append", default=[], metavar="DIR", help="an earlier cohort's folder")
     originality.add_argument("--source", action="append", default=[], metavar="PATH", help="code it may have come from")
     _format(originality)
+    calibrate = add(
+        "calibrate",
+        "plant known mistakes: do tests, probes, checks and reviewers find them?",
+        "The mistakes are those of referee/mutations/, each planted in a copy, never here. 'measure' writes the table\n"
+        "docs/calibration.md (it takes long, and continues where it was interrupted). 'start' gives a reviewer a copy of\n"
+        "a project with a few of them, and you the key; 'score' compares the review with the key.",
+        "  referee calibrate measure --only iwae-mean-of-logs\n"
+        "  referee calibrate start iwae --as ada --seed 7 --into ../ada --private ../keys\n"
+        "  referee calibrate score ada.md --key ../keys/ada-iwae.key.json",
+    )
+    _calibrate(calibrate)
     return top
+
+
+def _calibrate(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", metavar="action", required=True, parser_class=Parser)
+
+    measure = actions.add_parser(
+        "measure", help="which tests, probes and checks notice which mistake", allow_abbrev=False
+    )
+    measure.add_argument("--only", metavar="NAME,...", help="these mistakes, not all")
+    measure.add_argument("--fresh", action="store_true", help="ask again what was asked on the same code")
+    measure.add_argument("--table", action="store_true", help="measure nothing; write the table from what is known")
+    measure.add_argument("--jobs", type=int, default=1, metavar="N", help="mistakes at a time (default: 1)")
+    measure.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds a command may take")
+
+    start = actions.add_parser("start", help="give a reviewer a copy with planted mistakes", allow_abbrev=False)
+    start.add_argument("paper", nargs="?", default="iwae", help="the project that is copied (default: iwae)")
+    start.add_argument("--as", dest="handle", required=True, metavar="HANDLE", help="the reviewer")
+    start.add_argument(
+        "--seed", type=int, required=True, metavar="S", help="decides what is planted; keep it to yourself"
+    )
+    start.add_argument("--mistakes", type=int, default=4, metavar="N", help="how many (default: 4)")
+    start.add_argument("--into", required=True, metavar="DIR", help="the reviewer's folder; must not exist")
+    start.add_argument("--private", required=True, metavar="DIR", help="where the key goes; not inside the repository")
+
+    score = actions.add_parser("score", help="compare a review with the key", allow_abbrev=False)
+    score.add_argument("review", help="the file that the reviewer gave back")
+    score.add_argument("--key", required=True, metavar="FILE", help="the key that 'start' wrote")
+    _format(score)
 
 
 def _format(command: argparse.ArgumentParser) -> None:
@@ -243,6 +309,10 @@ def _dispatch(arguments: list[str]) -> int:
         from referee import scaffold
 
         return scaffold.new_command(options)
+    if options.command == "forge":
+        from referee import forge
+
+        return forge.forge_command(options)
     if options.command == "probe":
         from referee import running
 
@@ -267,6 +337,15 @@ def _dispatch(arguments: list[str]) -> int:
         from referee import originality
 
         return originality.originality_command(options)
+    if options.command == "calibrate":
+        from referee import calibrate, measuring
+
+        actions = {
+            "measure": measuring.measure_command,
+            "start": calibrate.start_command,
+            "score": calibrate.score_command,
+        }
+        return actions[options.action](options)
     from referee import report
 
     return report.report_command(options)
