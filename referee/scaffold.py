@@ -165,8 +165,19 @@ def bad_text(text: str) -> str:
 
 
 def strangers(root: Path, team: Iterable[str]) -> list[str]:
-    """A warning for handles that the course does not know; none where there is no course."""
-    return []
+    """A warning for each handle that the course does not know; none where nobody is listed."""
+    from referee.course import load_course
+
+    try:
+        course = load_course(root)
+    except UserError as error:
+        return [f"whether the team takes part could not be told: {str(error).splitlines()[0]}"]
+    known = [person.handle for person in course.people]
+    return [
+        f"course.yaml lists nobody as '{handle}'.{nearest(handle, known)} The editor enters people before they submit."
+        for handle in team
+        if known and course.person(handle) is None
+    ]
 
 
 def _brief(text: str) -> str:

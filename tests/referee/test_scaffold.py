@@ -141,6 +141,24 @@ def test_checks_find_what_is_left_to_write_and_nothing_else(there):
     assert {p for p in places if "README" not in p[0]} == {m for m in marked if "README" not in m[0]}
 
 
+COURSE = "name: A course\npeople:\n  - {handle: ada, roles: [developer]}\n  - {handle: bob, roles: [developer]}\n"
+
+
+def test_a_handle_that_the_course_does_not_know_is_a_warning(there, capsys):
+    (there / "course.yaml").write_text(COURSE)
+    assert new(team="Ada,bo") == 0
+    said = capsys.readouterr().err
+    assert "course.yaml lists nobody as 'bo'. Did you mean 'bob'?" in said
+    assert "'Ada'" not in said
+
+
+def test_a_course_that_cannot_be_read_is_a_warning(there, capsys):
+    (there / "course.yaml").write_text("people: {")
+    assert new() == 0
+    assert "could not be told: course.yaml:1: CRS-002" in capsys.readouterr().err
+    assert set(read(there / "projects" / "toys")) == MADE
+
+
 # -- Nothing is taken for something else -------------------------------------------------------------------------------
 
 
