@@ -118,7 +118,8 @@ def test_checks_find_what_is_left_to_write_and_nothing_else(there):
     project = Project(there, "toys")
 
     def wanted(stage: str) -> dict[str, set[str]]:
-        findings = run(Submission(project, stage)).findings
+        # of the project itself; people, reviews and dates are another matter
+        findings = [f for f in run(Submission(project, stage)).findings if f.rule[:3] not in ("REV", "STG", "CRS")]
         return {
             rule: {Path(f.file).name for f in findings if f.rule == rule}
             for rule in {f.rule for f in findings if f.severity == "error"}
