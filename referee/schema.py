@@ -6,6 +6,7 @@ complete and check a file while it is typed. `referee.loading` reads files and r
 
 import json
 import re
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -67,6 +68,16 @@ def _inside(path: str) -> str:
     return path
 
 
+def _day(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise refuse("contradiction", "a date is written like 2026-12-01")
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise refuse("contradiction", f"{value} is not in the calendar") from None
+
+
+Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 Number = Annotated[Decimal, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 Slug = Annotated[
@@ -163,6 +174,17 @@ class FigureClaim(_Claim):
 Claim = Annotated[ValueClaim | OrderingClaim | FigureClaim, Field(discriminator="kind")]
 
 
+class Amendment(Part):
+    """A claim that was added, changed or removed after the proposal was accepted. What is listed here stays."""
+
+    claim: Slug
+    """The claim's id."""
+    date: Day
+    change: Literal["added", "changed", "removed"]
+    reason: Text
+    """Why, for a reader who knows the claim."""
+
+
 class Deviation(Part):
     """Something done differently from the paper."""
 
@@ -204,6 +226,9 @@ class ProjectFile(Part):
     ] = []
     """Runs whose weights are published, as "preset/run"."""
     claims: Annotated[list[Claim], Field(min_length=1)]
+    """Fixed when the proposal is accepted; from then on a change needs an amendment."""
+    amendments: list[Amendment] = []
+    """Oldest first; none is ever taken away."""
     deviations: list[Deviation] = []
     borrowed: list[Borrowed] = []
     compute: Compute | None = None
