@@ -19,7 +19,22 @@ from referee.project import UsageError
 
 STAGES = ("proposed", "v1", "v2", "published")
 FINE, FELL_SHORT, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = ("new", "run", "probe", "verdicts", "tables", "report", "demo", "check", "originality", "forge", "calibrate")
+COMMANDS = (
+    "new",
+    "run",
+    "probe",
+    "verdicts",
+    "tables",
+    "report",
+    "demo",
+    "check",
+    "originality",
+    "forge",
+    "calibrate",
+    "review",
+    "respond",
+    "decide",
+)
 
 EPILOG = """exit status: 0 fine, 1 something fell short, 2 wrong usage, 130 interrupted.
 A claim that is not reproduced is a result, not an error: the commands still exit with 0."""
@@ -149,6 +164,65 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("-o", "--output", metavar="FILE", help="default: runs/<paper>/report.html")
     report.add_argument("--open", action="store_true", help="open it in the browser")
 
+    review = add(
+        "review",
+        "begin a review, see what is wrong with it, measure it",
+        "Review a paper. Files are reviews/<paper>/<handle>.md; reviews/README.md says what goes into them.",
+        "  referee review start iwae --as carol\n  referee review check iwae\n"
+        "  referee review evidence iwae 'check NB-003'\n  referee review score iwae",
+    )
+    actions = review.add_subparsers(dest="action", metavar="action", parser_class=Parser, required=True)
+    start = actions.add_parser(
+        "start",
+        help="write the form, with what the machine answers first",
+        description="Write reviews/<paper>/<handle>.md: pinned to a commit, with the checklist for the paper's\n"
+        "family. Items that checks and probes answer are answered, with their evidence. Overwrites nothing.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    start.add_argument("paper")
+    start.add_argument("--as", dest="handle", required=True, metavar="HANDLE", help="your public handle")
+    start.add_argument("--commit", metavar="SHA", help="what is reviewed (default: the last commit)")
+    start.add_argument("--round", type=int, default=1, choices=range(1, 10), metavar="N", help="2 after a revision")
+    start.add_argument("--no-probes", action="store_true", help="run none of the paper's code")
+    look = actions.add_parser(
+        "check",
+        help="what is wrong with a paper's reviews, response and decision",
+        description="Hold the files in reviews/<paper>/ against the checklist, the reviewed commit, the course, the\n"
+        "history and each other. Exits with 1 if something is wrong.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    look.add_argument("paper")
+    look.add_argument("--run", action="store_true", help="run cited checks, probes and referee commands again")
+    look.add_argument("--changed", metavar="BASE", help="refuse changes since BASE to files that are not --actor's")
+    look.add_argument("--actor", metavar="HANDLE", help="who made the changes, as the forge tells")
+    look.add_argument("--format", choices=("table", "json", "github", "markdown"), default="table")
+    cite = actions.add_parser("evidence", help="the line that cites a check or a probe", allow_abbrev=False)
+    cite.add_argument("paper")
+    cite.add_argument("what", help="like 'check NB-003' or 'probe bound'")
+    cite.add_argument("--commit", metavar="SHA", help="where (default: the last commit)")
+    measure = actions.add_parser("score", help="what each reviewer found and missed", allow_abbrev=False)
+    measure.add_argument("paper")
+    _format(measure)
+
+    respond = add(
+        "respond",
+        "begin the team's answer to the reviews",
+        "Write reviews/<paper>/response.md with every finding of every review, to be answered. Overwrites nothing.",
+        "  referee respond iwae",
+    )
+    respond.add_argument("paper")
+
+    decide = add(
+        "decide",
+        "begin the editor's decision",
+        "Write reviews/<paper>/decision.md with all findings, their answers and the verdicts. Overwrites nothing.",
+        "  referee decide iwae --as founding-editor",
+    )
+    decide.add_argument("paper")
+    decide.add_argument("--as", dest="handle", required=True, metavar="HANDLE", help="your public handle")
+
     demo = add(
         "demo",
         "the whole movement on one paper: run, judge, re-execute the notebook, report",
@@ -221,8 +295,8 @@ def parser() -> argparse.ArgumentParser:
         "calibrate",
         "plant known mistakes: do tests, probes, checks and reviewers find them?",
         "The mistakes are those of referee/mutations/, each planted in a copy, never here. 'measure' writes the table\n"
-        "docs/calibration.md (it takes long, and continues where it was interrupted). 'start' gives a reviewer a copy of\n"
-        "a project with a few of them, and you the key; 'score' compares the review with the key.",
+        "docs/calibration.md; it takes long, and continues where it was interrupted. 'start' gives a reviewer a copy\n"
+        "of a project with a few of them, and you the key; 'score' compares the review with the key.",
         "  referee calibrate measure --only iwae-mean-of-logs\n"
         "  referee calibrate start iwae --as ada --seed 7 --into ../ada --private ../keys\n"
         "  referee calibrate score ada.md --key ../keys/ada-iwae.key.json",
@@ -346,6 +420,15 @@ def _dispatch(arguments: list[str]) -> int:
             "score": calibrate.score_command,
         }
         return actions[options.action](options)
+    if options.command in ("review", "respond", "decide"):
+        from referee import reviewing
+
+        commands = {
+            "review": reviewing.review_command,
+            "respond": reviewing.respond_command,
+            "decide": reviewing.decide_command,
+        }
+        return commands[options.command](options)
     from referee import report
 
     return report.report_command(options)
