@@ -317,8 +317,8 @@ def recommendation_follows(submission: Submission) -> Iterator[Found]:
     severity=REVIEW,
 )
 def commit_exists(submission: Submission) -> Iterator[Found]:
-    head = Snapshot.of(submission.root, "HEAD")
     there = reviews(submission)
+    head = snapshot(submission, "HEAD") if there.reviews else None
     for review in there.reviews.values():
         path = _of(submission, review)
         try:
@@ -326,7 +326,7 @@ def commit_exists(submission: Submission) -> Iterator[Found]:
         except UserError as error:
             yield path, 2, str(error)
             continue
-        if then.commit != head.commit and not then.is_before(head):
+        if head is not None and then.commit != head.commit and not then.is_before(head):
             yield path, 2, f"the commit {then.commit[:10]} is not in this branch's history; review one that is."
         if then.kind(f"projects/{submission.name}/project.yaml") != "blob":
             yield path, 2, f"at {then.commit[:10]} there is no projects/{submission.name}; correct the commit."
@@ -568,9 +568,8 @@ def fixes_have_commits(submission: Submission) -> Iterator[Found]:
         if reply.commit is None:
             yield path, reply.line, f"{reply.key} is fixed, but no commit is named; write '- commit: ' and its id."
             continue
-        fix = snapshot(submission, reply.commit)
-        head = Snapshot.of(submission.root, "HEAD")
-        if fix is None:
+        fix, head = snapshot(submission, reply.commit), snapshot(submission, "HEAD")
+        if fix is None or head is None:
             yield path, reply.line, f"{reply.key}: there is no commit {reply.commit[:12]} here; was history edited?"
         elif not then.is_before(fix):
             message = (
@@ -613,10 +612,10 @@ def fixes_have_tests(submission: Submission) -> Iterator[Found]:
         if not reply.tests and not reply.no_test:
             message = f"{reply.key} names no test; write '- test: path::name', or '- no test: ' and why."
             yield path, reply.line, message
-        head = Snapshot.of(submission.root, "HEAD")
+        head = snapshot(submission, "HEAD")
         for test in reply.tests:
             file, _, name = test.partition("::")
-            if not head.has_test(file, name):
+            if head is None or not head.has_test(file, name):
                 yield path, reply.line, f"{reply.key}: there is no test '{test[:100]}' in the last commit; correct it."
 
 
