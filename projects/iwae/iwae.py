@@ -297,7 +297,7 @@ PRESETS: dict[str, dict[str, Config]] = {
     "paper": {
         **table(),
         **table(prefix="omniglot-", dataset="omniglot"),
-        **{f"static-{name}": cell for name, cell in pick(table(dataset="binarized_mnist"), *ONE_LAYER).items()},
+        **table(prefix="static-", dataset="binarized_mnist"),
     },
 }
 
