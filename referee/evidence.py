@@ -1,7 +1,6 @@
 """Evidence, looked up: places at a commit, and the output of checks and probes there.
 
-Everything is read through `git` with lists of arguments; nothing of a commit is run except by `Checkout`'s probes and
-commands, and those only when somebody asks for it.
+Nothing of a commit is run except its probes, and what a review says was run, and those only when somebody asks for it.
 """
 
 import ast
@@ -21,40 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from referee.project import Project
+from referee.checks.reading import MAX_SOURCE, Unreadable, parse_python
+from referee.history import History, HistoryError, printable
+from referee.project import Project, UsageError
 from referee.reviews import SLACK, Place
 
 MAX_FILE = 8 * 1024 * 1024  # bytes of a file that is looked into
-GIT_S, PROBE_S, COMMAND_S = 60, 600, 1200
-
-
-class GitError(UserError):
-    """What was asked of git cannot be answered; the message says why."""
-
-
-def git(root: Path, *arguments: str, limit: int = MAX_FILE) -> bytes | None:
-    """What git prints, None if it fails.
-
-    Raises:
-        GitError: git is missing, hangs, or prints more than `limit` bytes.
-    """
-    # Neither pagers, nor programs that a repository's configuration names for diffs, nor prompts.
-    command = ["git", "--no-pager", "-c", "core.fsmonitor=false", "-C", str(root), *arguments]
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    try:
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-        ) as process:
-            assert process.stdout is not None
-            output = process.stdout.read(limit + 1)
-            if len(output) > limit:
-                process.kill()
-                raise GitError(f"git {arguments[0]}: more than {limit // 1024} KiB.")
-            return output if process.wait(GIT_S) == 0 else None
-    except FileNotFoundError:
-        raise GitError("git is not installed; reviews are pinned to commits.") from None
-    except subprocess.TimeoutExpired:
-        raise GitError(f"git {arguments[0]}: no answer in {GIT_S} seconds.") from None
+PROBE_S, COMMAND_S = 600, 1200
 
 
 @dataclass(frozen=True)
@@ -69,17 +41,15 @@ class Snapshot:
         """The commit of that name: HEAD, or 7 to 40 hexadecimal digits.
 
         Raises:
-            GitError: there is none, or more than one.
+            UsageError: there is none, or more than one.
         """
         if name != "HEAD" and not re.fullmatch(r"[0-9a-f]{7,40}", name):
-            raise GitError(f"'{name[:60]}' is no commit id; 7 to 40 hexadecimal digits.")
-        found = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-        if found is None:
-            raise GitError(
-                f"the commit {name[:12]} is not in this repository. Was the history edited, or only a part of it "
-                "fetched (git fetch --unshallow)?"
-            )
-        return cls(root, found.decode("ascii").strip())
+            raise UsageError(f"'{printable(name, 60)}' is no commit id; 7 to 40 hexadecimal digits.")
+        return cls(root, History(root).commit(name))
+
+    @property
+    def history(self) -> History:
+        return History(self.root)
 
     @cached_property
     def _texts(self) -> dict[str, str | None]:
@@ -87,7 +57,7 @@ class Snapshot:
 
     def kind(self, path: str) -> str | None:
         """What lies at a path: 'blob', 'link', 'tree', None for nothing."""
-        listed = git(self.root, "ls-tree", "-z", self.commit, "--", path)
+        listed = self.history.git("ls-tree", "-z", "--full-tree", self.commit, "--", path)
         entry = (listed or b"").split(b"\0")[0].decode("utf-8", "replace")
         if not entry or entry.partition("\t")[2] != path:
             return None
@@ -97,12 +67,10 @@ class Snapshot:
     def text(self, path: str) -> str | None:
         """The text of a file; None if there is no plain file of that name, or it is no text, or too large."""
         if path not in self._texts:
-            self._texts[path] = None
-            if self.kind(path) == "blob":
-                size = git(self.root, "cat-file", "-s", f"{self.commit}:./{path}")
-                if size is not None and int(size) <= MAX_FILE:
-                    raw = git(self.root, "cat-file", "blob", f"{self.commit}:./{path}") or b""
-                    self._texts[path] = raw.decode("utf-8", "replace") if b"\0" not in raw else None
+            try:
+                self._texts[path] = self.history.text(self.commit, path, MAX_FILE)
+            except HistoryError:
+                self._texts[path] = None
         return self._texts[path]
 
     def wrong(self, place: Place) -> str | None:
@@ -123,20 +91,19 @@ class Snapshot:
                     f"'{place.path}' has no cell '{place.cell}' {at} (a number from 1 to {len(cells)}, or a cell's id)"
                 )
             return None
-        lines = len(text.splitlines())
-        assert place.last is not None
-        if place.last > lines:
+        lines = text.count("\n") + (not text.endswith("\n"))
+        if place.last is not None and place.last > lines:
             return f"'{place.path}' has {lines} lines {at}, not {place.last}"
         return None
 
     def has_test(self, path: str, name: str) -> bool:
         """Whether a Python file defines a test: `test_this`, or `TestThat::test_this`; parameters are not looked at."""
         text = self.text(path)
-        if text is None or not path.endswith(".py") or len(text) > 1024 * 1024:
+        if text is None or not path.endswith(".py") or len(text) > MAX_SOURCE:
             return False
         try:
-            here: Sequence[ast.stmt] = ast.parse(text).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            here: Sequence[ast.stmt] = parse_python(text).body
+        except Unreadable:
             return False
         for part in name.partition("[")[0].split("::"):
             found = [
@@ -151,22 +118,17 @@ class Snapshot:
 
     def is_before(self, other: "Snapshot") -> bool:
         """Whether this commit is an ancestor of the other, and not the same."""
-        if self.commit == other.commit:
-            return False
-        return git(self.root, "merge-base", "--is-ancestor", self.commit, other.commit) is not None
+        return self.commit != other.commit and self.history.is_ancestor(self.commit, other.commit)
 
     def changes(self) -> set[str]:
         """The paths that this commit changes, against its first parent."""
-        listed = git(
-            self.root, "diff-tree", "--root", "-r", "-m", "--first-parent", "--no-commit-id", "--name-only",
-            "--no-renames", "-z", self.commit, limit=MAX_FILE,
-        )  # fmt: skip
-        return {os.fsdecode(name) for name in (listed or b"").split(b"\0") if name}
+        parents = self.history.parents(self.commit)
+        return {change.path for change in self.history.changes(parents[0], self.commit)} if parents else set()
 
     def touched(self, place: Place, later: "Snapshot") -> bool:
         """Whether the place reads otherwise at a later commit (for a whole file or a cell: whether the file does)."""
-        difference = git(
-            self.root, "diff", "-U0", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
+        difference = self.history.git(
+            "diff", "-U0", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
             self.commit, later.commit, "--", place.path,
         )  # fmt: skip
         if not difference or place.first is None or place.last is None:
@@ -212,16 +174,18 @@ def checkout(root: Path, commit: str) -> Iterator[Path]:
 
     The copy is a clone that borrows the objects; it is removed afterwards.
     """
-    if Snapshot.of(root, "HEAD").commit == commit:
-        changed = git(root, "status", "--porcelain", "--untracked-files=all", "--", ".", ":!reviews", ":!runs")
-        if changed == b"":
+    here = History(root)
+    if here.commit("HEAD") == commit:
+        status = here.git("status", "--porcelain", "--untracked-files=all", "--no-renames", "-z")
+        changed = [entry[3:] for entry in (status or b"?").split(b"\0") if entry]
+        if all(path.startswith((b"reviews/", b"runs/")) for path in changed):
             yield root
             return
     with tempfile.TemporaryDirectory(prefix="referee-") as folder:
         copy = Path(folder) / "repository"
-        cloned = git(root, "clone", "--quiet", "--shared", "--no-checkout", "--no-tags", "--", str(root), str(copy))
-        if cloned is None or git(copy, "checkout", "--quiet", "--detach", commit) is None:
-            raise GitError(f"the files of {commit[:12]} could not be laid out.")
+        cloned = here.git("clone", "--quiet", "--shared", "--no-checkout", "--no-tags", "--", str(root), str(copy))
+        if cloned is None or History(copy).git("checkout", "--quiet", "--detach", commit) is None:
+            raise HistoryError(f"the files of {commit[:12]} could not be laid out. Is the temporary folder full?")
         yield copy
 
 

@@ -17,7 +17,8 @@ from common.errors import UserError
 from common.records import write_text
 from referee.checklist import Item, load_checklist
 from referee.documents import DocumentError
-from referee.evidence import Said, Snapshot, check_says, checkout, git, probes_say
+from referee.evidence import Said, Snapshot, check_says, checkout, probes_say
+from referee.history import History
 from referee.project import Project, UsageError, find_project, find_root
 from referee.reviews import (
     DECISION,
@@ -68,7 +69,7 @@ def _start(project: Project, options: argparse.Namespace) -> int:
     then = Snapshot.of(project.root, options.commit or "HEAD")
     if then.kind(f"projects/{project.name}/project.yaml") != "blob":
         raise UserError(f"at {then.commit[:10]} there is no projects/{project.name}; name another commit.")
-    if options.commit is None and git(project.root, "status", "--porcelain", "--", f"projects/{project.name}"):
+    if options.commit is None and History(project.root).git("status", "--porcelain", "--", f"projects/{project.name}"):
         raise UserError(
             f"projects/{project.name} holds changes that are not committed; a review is of a commit. "
             "Commit them, or name the commit: --commit HEAD."
@@ -190,10 +191,9 @@ def _check(project: Project, options: argparse.Namespace) -> int:
 
 
 def _changed(root: Path, base: str) -> list[str]:
-    """The paths that differ from where the present branch left another one."""
-    from referee.checks.command import merge_base
-
-    listed = git(root, "diff", "--name-only", "--no-renames", "-z", merge_base(root, base), "--")
+    """The paths that differ from where the present branch left another one, uncommitted changes included."""
+    history = History(root)
+    listed = history.git("diff", "--name-only", "--no-renames", "-z", history.merge_base(base), "--")
     return [name.decode("utf-8", "replace") for name in (listed or b"").split(b"\0") if name]
 
 

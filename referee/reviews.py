@@ -22,6 +22,7 @@ The other REV rules look further, at the checklist, the history, the course and 
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -716,8 +717,12 @@ def load_reviews(project: Project) -> Reviews:
         elif path.name == DECISION:
             decision = read(path, parse_decision)
         elif path.suffix != ".md" or not _HANDLE.fullmatch(path.stem) or path.stem.lower() in ("response", "decision"):
-            message = "is neither a review (<handle>.md: letters, digits, hyphens), nor response.md, nor decision.md;"
-            problems.append(Problem(_plain(project.shown(path)), 1, "REV-013", f"{message} rename or remove it."))
+            shown, rule = ascii_only(project.shown(path)), "REV-013"
+            message = "is neither a review (<handle>.md), nor response.md, nor decision.md; rename it."
+            if not path.stem.isascii():
+                rule, look = "REV-035", ascii_only(skeleton(path.stem))
+                message = f"looks like '{look}.md' and is not: it holds letters of another script. Rename it."
+            problems.append(Problem(shown, 1, rule, message))
         elif (review := read(path, parse_review)) is not None:
             if review.reviewer != path.stem:
                 message = f"says it is by '{review.reviewer}'; the file's name is the reviewer's handle."
@@ -727,8 +732,18 @@ def load_reviews(project: Project) -> Reviews:
     return Reviews(project, reviews, response, decision, tuple(problems))
 
 
-def _plain(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode("ascii") if not text.isprintable() else text
+_CONFUSABLE = str.maketrans("0135|!аеорсухіјԁԛһӏνορτυγκ", "olesllaeopcyxijdqhlvoptuyk")
+
+
+def skeleton(handle: str) -> str:
+    """What a handle looks like at a glance: two with the same skeleton can be taken for each other."""
+    text = unicodedata.normalize("NFKC", handle).lower().translate(_CONFUSABLE).replace("i", "l")
+    return text.replace("rn", "m").replace("vv", "w").replace("-", "").replace("_", "")
+
+
+def ascii_only(text: str) -> str:
+    """Somebody's handle or file name as messages show it: what is not plain ASCII by its code."""
+    return "".join(c if c.isascii() and c.isprintable() else f"<U+{ord(c):04X}>" for c in text[:120])
 
 
 # -- Comparing findings ------------------------------------------------------------------------------------------------

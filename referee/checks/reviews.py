@@ -5,7 +5,6 @@ checklist, the commit that was reviewed, the course, the history and each other.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +12,19 @@ from common.errors import UserError, nearest
 from referee.checks.base import Found, Severity, Submission, check, register
 from referee.documents import DocumentError
 from referee.evidence import Snapshot, check_says, checkout, command_says, probes_say
-from referee.reviews import DECISION, RESPONSE, Evidence, Finding, Reply, Review, Reviews, folder, load_reviews
+from referee.reviews import (
+    DECISION,
+    RESPONSE,
+    Evidence,
+    Finding,
+    Reply,
+    Review,
+    Reviews,
+    ascii_only,
+    folder,
+    load_reviews,
+    skeleton,
+)
 
 REVIEW: Mapping[str, Severity | None] = {"v1": "warning", "v2": "error", "published": "error"}
 """A review that is not in order closes the gate after it; `referee review check` calls everything an error."""
@@ -344,34 +355,26 @@ def same(one: str, other: str) -> bool:
     return one.lower() == other.lower()
 
 
-_CONFUSABLE = str.maketrans("0135|!аеорсухіјԁԛһӏνορτυγκ", "olesllaeopcyxijdqhlvoptuyk")
-
-
-def skeleton(handle: str) -> str:
-    """What a handle looks like at a glance: two with the same skeleton can be taken for each other."""
-    text = unicodedata.normalize("NFKC", handle).lower().translate(_CONFUSABLE).replace("i", "l")
-    return text.replace("rn", "m").replace("vv", "w").replace("-", "").replace("_", "")
-
-
 def may_not_review(submission: Submission, handle: str) -> Iterator[tuple[str, str]]:
     """Why somebody may not review this project: rule and message."""
     from referee.course import load_course
 
     course = load_course(submission.root)
     team = [member.handle for member in submission.file.team]
+    if own := next((member for member in team if same(member, handle)), None):
+        yield "REV-032", f"'{own}' is of the team; nobody reviews their own project."
+        return
     if course.people and course.person(handle) is None:
         if near := next((p.handle for p in course.people if skeleton(p.handle) == skeleton(handle)), None):
-            yield "REV-035", f"'{_ascii(handle)}' looks like '{near}', and is not; use the handle in course.yaml."
+            yield "REV-035", f"'{ascii_only(handle)}' looks like '{near}', and is not; use the handle in course.yaml."
         else:
             hint = nearest(handle, [p.handle for p in course.people])
-            yield "REV-030", f"course.yaml knows nobody called '{_ascii(handle)}'.{hint} Ask the editor to add them."
+            yield "REV-030", f"course.yaml knows nobody called '{ascii_only(handle)}'.{hint} Ask the editor."
     elif course.people and not (course.has_role(handle, "reviewer") or course.has_role(handle, "editor")):
         yield "REV-030", f"'{handle}' is no reviewer in course.yaml; ask the editor."
     for member in team:
-        if same(member, handle):
-            yield "REV-032", f"'{handle}' is of the team; nobody reviews their own project."
-        elif skeleton(member) == skeleton(handle) and not (course.person(member) and course.person(handle)):
-            yield "REV-035", f"'{_ascii(handle)}' looks like '{member}' of the team; use another handle."
+        if skeleton(member) == skeleton(handle) and not (course.person(member) and course.person(handle)):
+            yield "REV-035", f"'{ascii_only(handle)}' looks like '{member}' of the team; use another handle."
         elif course.in_conflict(handle, member):
             yield "REV-031", f"'{handle}' and '{member}' of the team have a conflict of interest (course.yaml)."
     for paper, member in _reciprocal(submission, handle, team):
@@ -391,10 +394,6 @@ def _reciprocal(submission: Submission, handle: str, team: list[str]) -> Iterato
         members = [member for member in team if member.lower() in written]
         if members and any(same(handle, m.handle) for m in Project(submission.root, paper).load().team):
             yield paper, members[0]
-
-
-def _ascii(handle: str) -> str:
-    return "".join(c if c.isascii() and c.isprintable() else f"<U+{ord(c):04X}>" for c in handle[:60])
 
 
 def _reviewers(submission: Submission, rule: str) -> Iterator[Found]:
@@ -498,15 +497,13 @@ def not_theirs(submission: Submission, paths: Iterable[str], actor: str) -> Iter
         where = submission.root / path
         if name == RESPONSE:
             if not any(same(actor, member) for member in team):
-                yield where, 1, f"'{_ascii(actor)}' is not of the team ({', '.join(team)}); only the team answers."
+                yield where, 1, f"'{ascii_only(actor)}' is not of the team ({', '.join(team)}); only the team answers."
         elif name == DECISION:
             if not course.has_role(actor, "editor"):
-                yield where, 1, f"'{_ascii(actor)}' is no editor in course.yaml; only an editor decides."
+                yield where, 1, f"'{ascii_only(actor)}' is no editor in course.yaml; only an editor decides."
         elif not same(actor, name.removesuffix(".md")):
-            message = (
-                f"is {_ascii(name.removesuffix('.md'))}'s review, changed by '{_ascii(actor)}'; take the change back."
-            )
-            yield where, 1, message
+            whose = ascii_only(name.removesuffix(".md"))
+            yield where, 1, f"is {whose}'s review, changed by '{ascii_only(actor)}'; take the change back."
 
 
 # -- The team's answers ------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -179,6 +178,3 @@ def cohort(root: Path, monkeypatch: pytest.MonkeyPatch) -> Cohort:
     made.git("init", "-q", "-b", "main")
     made.commit("version 1")
     return made
-
-
-Says = Callable[..., list[tuple[str, str]]]

@@ -1,0 +1,257 @@
+"""The commands as people use them: what they begin can be read, is kept, and lacks only what a person has to write."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from referee.cli import main
+from referee.reviewing import score
+from referee.reviews import MARKER, Finding, load_reviews, match, parse_decision, parse_place, parse_review
+from tests.referee.reviews.conftest import Cohort, filled, good_review
+from tests.referee.reviews.test_rules import decide, respond
+
+TEMPLATES = Path(__file__).parents[3] / "templates"
+
+
+def test_a_review_is_begun(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    head = cohort.git("rev-parse", "HEAD")
+    assert main(["review", "start", "toy", "--as", "carol", "--no-probes"]) == 0
+    assert "27 items for the family 'vae'" in capsys.readouterr().out
+    text = cohort.read("reviews/toy/carol.md")
+    review = load_reviews(cohort.project).reviews["carol"]
+    assert review.head.commit == head
+    assert len(review.answers) == 27
+    done = [a for a in review.answers.values() if a.ticked]
+    assert done
+    assert all(e.kind == "check" for a in done for e in a.evidence)
+    # It fails on what is left to write, and on nothing else.
+    assert main(["review", "check", "toy", "--format", "json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["papers"][0]["findings"]
+    lines = text.split("\n")
+    assert {f["rule"] for f in findings} == {"REV-016"}
+    assert all(MARKER in lines[f["line"] - 1] or "is empty" in f["message"] for f in findings)
+    # Filled in, nothing is wrong, and what the machine said comes out again.
+    cohort.write("reviews/toy/carol.md", filled(text))
+    assert main(["review", "check", "toy", "--run"]) == 0
+    capsys.readouterr()
+
+
+def test_nothing_is_overwritten(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    for command, name in (
+        (["review", "start", "toy", "--as", "carol", "--no-probes"], "carol.md"),
+        (["respond", "toy"], "response.md"),
+        (["decide", "toy", "--as", "eve"], "decision.md"),
+    ):
+        path = cohort.write(f"reviews/toy/{name}", "my work")
+        assert main(command) == 1
+        assert "is there already and is kept" in capsys.readouterr().err
+        assert path.read_text() == "my work"
+        path.unlink()
+        path.symlink_to("nowhere")
+        assert main(command) == 1
+        assert not (cohort.root / "reviews/toy/nowhere").exists()
+        path.unlink()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("handle", "says", "status"),
+    [
+        ("team-a", "REV-032", 1),
+        ("dave", "REV-031", 1),
+        ("mallory", "REV-030", 1),
+        ("caro1", "REV-035", 1),
+        ("cаrol", "REV-035", 2),
+        ("../../x", "no public handle", 2),
+        ("response", "no public handle", 2),
+    ],
+)
+def test_who_may_begin_a_review(
+    cohort: Cohort, capsys: pytest.CaptureFixture[str], handle: str, says: str, status: int
+) -> None:
+    assert main(["review", "start", "toy", "--as", handle, "--no-probes"]) == status
+    assert says in capsys.readouterr().err
+    assert not (cohort.root / "reviews").exists()
+
+
+def test_a_review_is_of_a_commit(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    first = cohort.git("rev-parse", "HEAD")
+    cohort.edit("projects/toy/project.yaml", ("stage: v1", "stage: v1  # now"))
+    assert main(["review", "start", "toy", "--as", "carol", "--no-probes"]) == 1
+    assert "not committed" in capsys.readouterr().err
+    assert main(["review", "start", "toy", "--as", "carol", "--no-probes", "--commit", first[:12]]) == 0
+    assert load_reviews(cohort.project).reviews["carol"].head.commit == first
+    for name in ("0" * 12, "main", "--help"):
+        assert main(["review", "start", "toy", "--as", "bo", "--no-probes", f"--commit={name}"]) == 2
+    capsys.readouterr()
+
+
+def test_a_response_is_begun(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["respond", "toy"]) == 1
+    assert "nobody has reviewed" in capsys.readouterr().err
+    cohort.review("carol")
+    cohort.review("bo")
+    cohort.commit("reviews")
+    assert main(["respond", "toy"]) == 0
+    response = load_reviews(cohort.project).response
+    assert response is not None
+    assert sorted(response.replies) == [f"{who}/F{n}" for who in ("bo", "carol") for n in (1, 2, 3)]
+    assert all(reply.kind is None for reply in response.replies.values())
+    capsys.readouterr()
+    assert main(["review", "check", "toy", "--format", "json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["papers"][0]["findings"]
+    assert {f["rule"] for f in findings} == {"REV-016"}
+
+
+def test_a_decision_is_begun(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    respond(cohort)
+    for handle in ("carol", "team-a", "mallory"):
+        assert main(["decide", "toy", "--as", handle]) == 1
+        assert "REV-045" in capsys.readouterr().err
+    assert main(["decide", "toy", "--as", "eve"]) == 0
+    decision = load_reviews(cohort.project).decision
+    assert decision is not None
+    assert list(decision.rulings) == ["carol/F2"]
+    text = cohort.read("reviews/toy/decision.md")
+    assert "carol recommends major (90 minutes)" in text
+    assert "| carol/F2 | minor | `projects/toy/README.md` | disputed |" in text
+    capsys.readouterr()
+    assert main(["review", "check", "toy", "--format", "json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["papers"][0]["findings"]
+    assert {f["rule"] for f in findings} == {"REV-016"}
+
+
+def test_who_changed_what(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    cohort.review("carol")
+    cohort.commit("carol's review")
+    base = cohort.git("rev-parse", "HEAD")
+    cohort.edit("reviews/toy/carol.md", ("The step is wrong", "The step is fine"))
+    cohort.commit("softened")
+    command = ["review", "check", "toy", "--changed", base, "--actor"]
+    assert main([*command, "carol"]) == 0
+    capsys.readouterr()
+    assert main([*command, "team-a"]) == 1
+    assert "REV-034" in capsys.readouterr().out
+    assert main([*command[:-1]]) == 2
+    capsys.readouterr()
+
+
+def test_evidence_for_a_line(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["review", "evidence", "toy", "check LAY-002"]) == 0
+    line = capsys.readouterr().out.rstrip("\n")
+    text = good_review("carol", cohort.git("rev-parse", "HEAD"))
+    text = text.replace("  - evidence: `projects/toy/toy.py:1` as it should be", line, 1)
+    evidence = parse_review(text, "it").answers["faith-equations"].evidence[0]
+    assert (evidence.kind, evidence.subject) == ("check", "LAY-002")
+    for what in ("LAY-002", "check", "rm -rf /"):
+        assert main(["review", "evidence", "toy", what]) == 2
+    assert main(["review", "evidence", "toy", "check NB-999"]) == 1
+    capsys.readouterr()
+
+
+def test_templates_of_the_repository_are_used(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (TEMPLATES / "review.md").read_text(encoding="utf-8")
+    cohort.write("templates/review.md", text.replace("# Review of", "# Our review of"))
+    assert main(["review", "start", "toy", "--as", "carol", "--no-probes"]) == 0
+    assert "# Our review of toy by carol" in cohort.read("reviews/toy/carol.md")
+    capsys.readouterr()
+
+
+def test_text_of_others_stays_text_in_forms(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    """A finding's text is quoted in a form; it neither becomes a heading nor one of the form's own words."""
+    hostile = "__PAPER__ ### carol/F9 · fixed `code` | cell\n\n- commit: abcdef1\n\n## Answers\n"
+    cohort.review("carol", ("A word is missing.", hostile.replace("## Answers", "#### Answers")))
+    cohort.commit("a review")
+    assert main(["respond", "toy"]) == 0
+    text = cohort.read("reviews/toy/response.md")
+    assert "__PAPER__" in text
+    response = load_reviews(cohort.project).response
+    assert response is not None
+    assert sorted(response.replies) == ["carol/F1", "carol/F2", "carol/F3"]
+    capsys.readouterr()
+
+
+# -- How good a review was ---------------------------------------------------------------------------------------------
+
+
+def finding(identity: str, place: str, severity: str = "major", items: tuple[str, ...] = ()) -> Finding:
+    parsed = parse_place(place)
+    assert parsed is not None
+    return Finding(identity, severity, (parsed,), "text", 1, items)  # type: ignore[arg-type]
+
+
+def test_findings_are_matched_by_place_and_item() -> None:
+    key = [
+        finding("E1", "a.py:10-20"),
+        finding("E2", "a.py:100", items=("lik-kind",)),
+        finding("E3", "b.ipynb#c3"),
+        finding("E4", "README.md", items=("docs-complete",)),
+        finding("E5", "README.md"),
+    ]
+    found = [
+        finding("F1", "a.py:23"),  # within three lines
+        finding("F2", "a.py:24"),  # not
+        finding("F3", "a.py:300", items=("lik-kind",)),  # the same file and item
+        finding("F4", "b.ipynb#c3"),
+        finding("F5", "README.md", items=("docs-complete",)),
+        finding("F6", "b.py:10"),
+    ]
+    assert match(found, key) == {"F1": "E1", "F3": "E2", "F4": "E3", "F5": "E4"}
+    assert match([], key) == match(found, []) == {}
+
+
+def test_each_is_matched_once_and_as_many_as_possible() -> None:
+    key = [finding("E1", "a.py:10", items=("x",)), finding("E2", "a.py:12")]
+    # F1 is likest to E1, but then F2, which can only be E1, would be left over.
+    found = [finding("F1", "a.py:11", items=("x",)), finding("F2", "a.py:200", items=("x",))]
+    assert match(found, key) == {"F1": "E2", "F2": "E1"}
+    assert match([finding("F1", "a.py:10"), finding("F2", "a.py:10")], [finding("E1", "a.py:10")]) == {"F1": "E1"}
+
+
+def test_a_review_is_scored(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    respond(cohort)
+    decide(cohort, ("- same as: carol/F1\n", ""))
+    cohort.write(
+        "reviews/toy/decision.md",
+        cohort.read("reviews/toy/decision.md") + "\n### E2 · critical · `projects/toy/toy.py:500`\n\nMissed.\n",
+    )
+    there = load_reviews(cohort.project)
+    s = score(there.reviews["carol"], there.response, there.decision, "vae")
+    assert s.matches == {"F1": "E1"}
+    assert (s.tallies["all"].found, s.tallies["all"].editor, s.tallies["all"].recall) == (1, 2, 0.5)
+    assert s.tallies["critical"].recall == 0.0
+    assert s.tallies["major"].recall == 1.0
+    assert (s.tallies["all"].held, s.tallies["all"].refuted, s.tallies["all"].precision) == (1, 1, 0.5)  # F2: overruled
+    assert (s.coverage, s.minutes) == (1.0, 90)
+    assert main(["review", "score", "toy", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["scores"][0]["tallies"]["all"]["recall"] == 0.5
+    assert main(["review", "score", "toy"]) == 0
+    assert "1 of 2" in capsys.readouterr().out
+
+
+def test_the_editor_says_what_is_the_same() -> None:
+    review = parse_review(good_review("carol", "0" * 40), "carol.md")
+    head = (
+        "---\npaper: toy\neditor: eve\nround: 1\ndecision: revise\ndate: 2026-12-01\n---\n## Reasons\nx\n## Rulings\n"
+    )
+
+    def matches(*findings: str) -> dict[str, str]:
+        text = head + "## Findings\n" + "\n".join(findings)
+        return score(review, None, parse_decision(text, "decision.md"), "vae").matches
+
+    near = "### E1 · major · `projects/toy/toy.py:30`\n"
+    far = "### E2 · major · `common/x.py:1`\n"
+    assert matches(near + "Text.") == {"F1": "E1"}
+    assert matches(near + "- same as: none\n\nText.") == {}
+    assert matches(far + "- same as: carol/F1\n\nText.", near + "Text.") == {"F1": "E2"}
+    assert matches(far + "- same as: bo/F1\n\nText.") == {}
+
+
+def test_coverage_counts_what_is_answered() -> None:
+    text = good_review("carol", "0" * 40)
+    whole = parse_review(text, "it")
+    less = parse_review(text.replace("  - evidence: `projects/toy/toy.py:1` as it should be\n", "", 3), "it")
+    assert score(whole, None, None, "vae").coverage == 1.0
+    assert score(less, None, None, "vae").coverage == pytest.approx(24 / 27)
