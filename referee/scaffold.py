@@ -45,8 +45,6 @@ ARXIV = re.compile(
 )
 RESERVED = ("conftest", "results")  # pytest and the project's own folder mean something else by them
 
-FAMILIES = ("vae", "flow", "autoregressive", "diffusion", "gan", "energy", "mixture")
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -90,6 +88,8 @@ def read_entry(root: Path, options: argparse.Namespace) -> Entry:
     Raises:
         UsageError: with everything that is wrong, one message a line.
     """
+    from referee.checklist import load_checklist
+
     wrong: list[str] = []
 
     def read(option: str, what: str) -> str:
@@ -111,9 +111,10 @@ def read_entry(root: Path, options: argparse.Namespace) -> Entry:
             f"--arxiv: {_brief(options.arxiv)} is no arXiv number; it is year and month, a point and four or five "
             "digits, like 1509.00519. Leave the option away if the paper is not there."
         )
-    if options.family not in FAMILIES:
-        hint = nearest(options.family, FAMILIES)
-        wrong.append(f"--family: unknown family {_brief(options.family)}.{hint} Families: {', '.join(FAMILIES)}.")
+    families = load_checklist().families  # which decide what reviewers look at
+    if options.family not in families:
+        hint = nearest(options.family, families)
+        wrong.append(f"--family: unknown family {_brief(options.family)}.{hint} Families: {', '.join(families)}.")
     team = tuple(handle.strip() for handle in options.team.split(","))
     wrong += [
         f"--team: {_brief(handle)} is no public handle; letters, digits and hyphens, like ada,bo."
