@@ -193,7 +193,7 @@ class Review:
     head: ReviewHead
     answers: dict[str, Answer]
     findings: dict[str, Finding]
-    unwritten: tuple[int, ...]  # lines
+    unwritten: tuple[tuple[int, str], ...]  # line, and what is to be written there
     summary: str = ""
 
     @property
@@ -222,7 +222,7 @@ class Response:
     shown: str
     head: ResponseHead
     replies: dict[str, Reply]
-    unwritten: tuple[int, ...]
+    unwritten: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class Decision:
     reasons: str
     rulings: dict[str, Ruling]
     findings: dict[str, Finding]
-    unwritten: tuple[int, ...]
+    unwritten: tuple[tuple[int, str], ...]
 
 
 # -- Markdown of a fixed form ------------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ class _Form:
         source, first, body, body_first = split_front_matter(text, rules="REV", shown=shown)
         self.head = parse_yaml(source, head, rules="REV", shown=shown, first_line=first)
         lines = [*enumerate(source.split("\n"), first), *enumerate(body.split("\n"), body_first)]
-        self.unwritten = tuple(number for number, line in lines if MARKER in line)
+        self.unwritten = tuple(_unwritten(lines))
         self.lines = list(self._lines(body, body_first))
 
     def problem(self, line: int, number: str, message: str) -> None:
@@ -442,6 +442,18 @@ class _Form:
         """Raise what was found wrong, if anything."""
         if self.problems:
             raise DocumentError(self.problems)
+
+
+def _unwritten(lines: Iterable[tuple[int, str]]) -> Iterable[tuple[int, str]]:
+    """The lines on which something is left to write: number, and what."""
+    item = ""
+    for number, line in lines:
+        if match := _ITEM.fullmatch(line):
+            item = f"`{match[2]}`: "
+        elif not line.startswith(" "):
+            item = ""
+        if MARKER in line:
+            yield number, item + line.partition(MARKER)[2].strip(' "')[:160]
 
 
 # -- Reviews -----------------------------------------------------------------------------------------------------------

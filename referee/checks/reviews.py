@@ -129,8 +129,8 @@ def written(submission: Submission) -> Iterator[Found]:
         if document is None:
             continue
         path = _path(submission, name)
-        for line in document.unwritten:
-            yield path, line, "'WRITE:' stands here still; replace it by what it asks for."
+        for line, what in document.unwritten:
+            yield path, line, f"left to write: {what or 'what the word asks for'}"
         for field, value in document.head:
             if value is None:
                 yield path, 2, f"the field '{field}' is empty; fill it in."

@@ -104,7 +104,7 @@ def test_nothing_is_wrong_with_what_is_right(cohort: Cohort) -> None:
 
 Case = tuple[tuple[str, str], str, str]
 REVIEWS: dict[str, Case] = {
-    "something left to write": (("It works.", "WRITE: something"), "REV-016", "stands here still"),
+    "something left to write": (("It works.", "WRITE: something"), "REV-016", "left to write: something"),
     "an empty field": (("minutes: 90", "minutes:"), "REV-016", "'minutes' is empty"),
     "an item missing": ((f"- [x] `faith-equations` text\n{FIRST}\n", ""), "REV-020", "`faith-equations` is missing"),
     "an item invented": (("`faith-equations`", "`faith-equation`"), "REV-020", "Did you mean 'faith-equations'"),
