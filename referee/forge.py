@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import unicodedata
 import urllib.error
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from referee.history import History, printable
 from referee.project import PAPER_NAME, UsageError, find_root, paper_names
 
 APPROVED = "approved-for-gpu"
@@ -99,7 +99,7 @@ def comment_command(options: argparse.Namespace) -> int:
 def approved_command(options: argparse.Namespace) -> int:
     """Print `commit=...` if an editor has approved this very commit for a GPU; a ForgeError says why not."""
     if not COMMIT.fullmatch(options.commit):
-        raise UsageError(f"'{clean(options.commit)}' is no commit: give all its 40 digits (0-9, a-f).")
+        raise UsageError(f"'{printable(options.commit)}' is no commit: give all its 40 digits (0-9, a-f).")
     editors = editors_of(find_root())
     pull = api("GET", f"/repos/{repository()}/pulls/{options.pull}")
     reviews = list(every(f"/repos/{repository()}/pulls/{options.pull}/reviews"))
@@ -141,22 +141,18 @@ def changed_papers(root: Path, base: str, under: str) -> list[str]:
     A project that was removed is not among them; one whose `project.yaml` is missing is, so that a check can say so.
 
     Raises:
-        UsageError: the base is no commit here, or shares no history with HEAD.
+        UsageError: the base is no commit here.
+        HistoryError: it has no history in common with HEAD.
         ForgeError: a folder has a name that no paper can have.
     """
-    if not base or base.startswith("-"):
-        raise UsageError(f"'{clean(base)}' is no commit or branch.")
-    command = ["git", "-C", str(root), "diff", "--name-only", "-z", "--no-renames", f"{base}...HEAD", "--", f"{under}/"]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
-    if done.returncode != 0:
-        said = clean(done.stderr.decode(errors="replace").strip().splitlines()[-1] if done.stderr else "")
-        raise UsageError(f"git cannot compare with '{clean(base)}': {said}\nFetch it, with its history, first.")
-    paths = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+    history = History(root)
+    differing = history.changes(history.merge_base(base), history.commit("HEAD"))
+    paths = [change.path for change in differing if change.path.startswith(f"{under}/")]
     papers = {path.split("/")[1] for path in paths if path.count("/") >= 2}
     for paper in sorted(papers):
         if not PAPER_NAME.fullmatch(paper):
             raise ForgeError(
-                f"{under}/{clean(paper)}: no paper can have this name; use small letters, digits and underscores."
+                f"{under}/{printable(paper)}: no paper can have this name; use small letters, digits and underscores."
             )
     return sorted(paper for paper in papers if under != "projects" or (root / under / paper).is_dir())
 
@@ -220,7 +216,7 @@ def run_of(event: Any) -> dict[str, str]:
     run["owner"] = str(get(head, "owner", "login")) if head else ""
     server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
     if not re.fullmatch(r"[a-z][a-z-]{0,30}", run["name"]):
-        raise ForgeError(f"The event names a workflow '{clean(run['name'])}', which is not one of ours.")
+        raise ForgeError(f"The event names a workflow '{printable(run['name'])}', which is not one of ours.")
     if not COMMIT.fullmatch(run["head_sha"]):
         raise ForgeError("The event's head_sha is no commit.")
     if not re.fullmatch(re.escape(server) + r"/[\w./-]+", run["html_url"], re.ASCII):
@@ -272,10 +268,10 @@ def api(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         with urllib.request.urlopen(request, timeout=30) as answer:
             raw = answer.read(MAX_ANSWER + 1)
     except urllib.error.HTTPError as error:
-        said = clean(error.read(500).decode(errors="replace"))
+        said = printable(error.read(500).decode(errors="replace"))
         raise ForgeError(f"GitHub answered {error.code} to {method} {path}: {said}") from None
     except OSError as error:
-        raise ForgeError(f"GitHub gave no answer to {method} {path}: {clean(str(error))}") from None
+        raise ForgeError(f"GitHub gave no answer to {method} {path}: {printable(str(error))}") from None
     if len(raw) > MAX_ANSWER:
         raise ForgeError(f"GitHub's answer to {method} {path} is too large.")
     try:
@@ -328,13 +324,13 @@ def read_json(path: str, limit: int) -> Any:
         with open(path, "rb") as file:
             raw = file.read(limit + 1)
     except OSError as error:
-        raise UsageError(f"{clean(path)} cannot be read: {error.strerror}.") from None
+        raise UsageError(f"{printable(path)} cannot be read: {error.strerror}.") from None
     if len(raw) > limit:
-        raise UsageError(f"{clean(path)} is larger than {limit // 1024} KiB.")
+        raise UsageError(f"{printable(path)} is larger than {limit // 1024} KiB.")
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
-        raise UsageError(f"{clean(path)} is no JSON.") from None
+        raise UsageError(f"{printable(path)} is no JSON.") from None
 
 
 def texts(folder: str, suffix: str) -> Iterator[tuple[str, str]]:
@@ -358,7 +354,7 @@ def errors_in(value: Any) -> Iterator[str]:
     """Every finding of severity error, at whatever depth."""
     if isinstance(value, dict):
         if value.get("severity") == "error" and "rule" in value:
-            yield " ".join(clean(str(value.get(key, ""))) for key in ("rule", "file", "message"))
+            yield " ".join(printable(str(value.get(key, ""))) for key in ("rule", "file", "message"))
         else:
             for inner in value.values():
                 yield from errors_in(inner)
@@ -381,12 +377,8 @@ ACTS = re.compile(
 
 def disarm(text: str) -> str:
     """Markdown that keeps its tables, lists and code, but mentions nobody, links nowhere and loads nothing."""
-    return ACTS.sub(BREAK, clean(text.replace("\t", " "), keep="\n")).strip()
-
-
-def clean(text: str, keep: str = "") -> str:
-    """Text without control, format and other unseen characters; those in `keep` stay."""
-    return "".join(c for c in text if c in keep or not unicodedata.category(c).startswith("C"))
+    seen = "".join(c for c in text.replace("\t", " ") if c == "\n" or not unicodedata.category(c).startswith("C"))
+    return ACTS.sub(BREAK, seen).strip()
 
 
 def cut(text: str, length: int) -> str:
