@@ -13,13 +13,26 @@ Each step is an integer linear program, solved to its optimum by HiGHS (`scipy.o
 steps before it. If nothing holds, the same program with its constraints made elastic tells which would have to give.
 """
 
+import argparse
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from common.errors import UserError
+from common.records import write_text
+from referee.course import FILE as COURSE
+from referee.course import Course, Person, load_course
+from referee.documents import pattern, read_yaml
+from referee.project import Project, UsageError, find_root, paper_names
+from referee.schema import Handle, Part
+
+ASSIGNMENT = "reviews/assignment.yaml"
 
 KINDS = ("load", "number", "reciprocity", "conflict", "own")
 """What can stand in the way, from what gives most easily to what never does."""
@@ -338,3 +351,140 @@ def _fewest(task: Task, kinds: Iterable[str]) -> tuple[int, list[str]] | None:
         return None
     broken = [(words.format(n=values[v]), values[v]) for _, words, v in model.broken if values[v]]
     return sum(n for _, n in broken), [words for words, _ in broken]
+
+
+# -- The file, and the command -----------------------------------------------------------------------------------------
+
+
+class AssignmentFile(Part):
+    """`reviews/assignment.yaml`."""
+
+    seed: int
+    inputs: Annotated[str, pattern(r"^[0-9a-f]{64}$", "it is a sha256 in hexadecimal digits")]
+    """The digest of the people, the projects and the assignment before."""
+    reviewers: dict[Annotated[str, pattern(r"^[a-z0-9_]{1,64}$", "it is a project's name")], list[Handle]] = Field(
+        default_factory=dict
+    )
+
+
+def load_assignment(root: Path, path: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Who reviews what: project -> handles. Empty when nothing was assigned yet.
+
+    Args:
+        path: another file than the repository's.
+
+    Raises:
+        DocumentError: with all problems of the file.
+    """
+    file = path or root / ASSIGNMENT
+    if path is None and not file.is_symlink() and not file.exists():
+        return {}
+    shown = ASSIGNMENT if path is None else str(path)
+    read = read_yaml(file, AssignmentFile, rules="CRS", shown=shown)
+    return {name: tuple(handles) for name, handles in read.reviewers.items()}
+
+
+def gather(root: Path, course: Course, previous: Mapping[str, Sequence[str]]) -> Task:
+    """All that the assignment of a repository depends on.
+
+    Raises:
+        UserError: the `project.yaml` of a project to be reviewed is not as it should be.
+    """
+    from referee.checks.command import stage_of
+
+    reviewers = tuple(
+        Reviewer(p.handle, frozenset(p.expertise), frozenset(c.handle for c in course.people if _foes(course, p, c)))
+        for p in course.people
+        if "reviewer" in p.roles
+    )
+    projects: list[Reviewed] = []
+    settled: dict[Reviewed, Sequence[str]] = {}
+    begun: set[tuple[str, str]] = set()
+    for name in paper_names(root):
+        project = Project(root, name)
+        stage = stage_of(project)
+        if stage == "v1" or (stage in ("v2", "published") and name in previous):
+            file = project.load()
+            reviewed = Reviewed(name, file.family, frozenset(member.handle for member in file.team))
+            if stage == "v1":
+                projects.append(reviewed)
+                begun |= {(path.stem, name) for path in (root / "reviews" / name).glob("*.md")}
+            else:
+                settled[reviewed] = previous[name]
+    return Task(
+        reviewers,
+        tuple(projects),
+        course.reviewers_per_project,
+        course.reviews_per_reviewer,
+        {p.name: previous[p.name] for p in projects if p.name in previous},
+        settled,
+        frozenset(begun),
+    )
+
+
+def _foes(course: Course, one: Person, other: Person) -> bool:
+    return one is not other and course.in_conflict(one.handle, other.handle)
+
+
+def assign_command(options: argparse.Namespace) -> int:
+    """`referee assign`."""
+    root = find_root()
+    course = load_course(root)
+    if not any("reviewer" in p.roles for p in course.people):
+        raise UsageError(f"assign: {COURSE} lists nobody with the role reviewer; add them first.")
+    task = gather(root, course, load_assignment(root, Path(options.previous) if options.previous else None))
+    if not task.projects:
+        print("No project stands at v1: there is nothing to assign.")
+        return 0
+    found = plan(task, options.seed)
+    _print(task, found)
+    if options.dry_run:
+        print(f"Nothing was written (--dry-run); it would be {ASSIGNMENT}.")
+        return 0
+    (root / ASSIGNMENT).parent.mkdir(exist_ok=True)
+    write_text(root / ASSIGNMENT, written(task, found, options.seed))
+    print(f"wrote {ASSIGNMENT}")
+    return 0
+
+
+def written(task: Task, found: Plan, seed: int) -> str:
+    """The text of `reviews/assignment.yaml`, the same for the same assignment."""
+    everything = {**{p.name: tuple(sorted(handles)) for p, handles in task.settled.items()}, **found.reviewers}
+    lines = [
+        f"# Who reviews what. Made by: referee assign --seed {seed}",
+        "# After a drop-out, change course.yaml and run it again: it changes as little as it can.",
+        f"seed: {seed}",
+        f"inputs: {task.digest()}",
+        "reviewers:",
+        *(f"  {name}: [{', '.join(handles)}]" for name, handles in sorted(everything.items())),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _print(task: Task, found: Plan) -> None:
+    from rich.text import Text
+
+    from referee.show import console, plain_table
+
+    before = {name: {_key(h) for h in handles} for name, handles in task.previous.items()}
+    table = plain_table()
+    for column in ("project", "family", "reviewers"):
+        table.add_column(column, overflow="fold")
+    for project in sorted(task.projects, key=lambda p: p.name):
+        handles = [
+            f"{h} (new)" if before and _key(h) not in before.get(project.name, set()) else h
+            for h in found.reviewers[project.name]
+        ]
+        table.add_row(*(Text(cell) for cell in (project.name, project.family, ", ".join(handles))))
+    out = console()
+    out.print()
+    out.print(table)
+    out.print()
+    reviews = sum(map(len, found.reviewers.values()))
+    loads = sorted(found.load.values())
+    out.print(
+        f"{reviews} reviews by {len(task.reviewers)} people, {loads[0]} to {loads[-1]} each; "
+        f"{found.matches} by somebody who knows the family or the paper."
+    )
+    for handle, name in found.dropped:
+        out.print(Text(f"{handle} does not review {name} any more"))

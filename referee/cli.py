@@ -34,6 +34,9 @@ COMMANDS = (
     "review",
     "respond",
     "decide",
+    "status",
+    "gate",
+    "assign",
 )
 
 EPILOG = """exit status: 0 fine, 1 something fell short, 2 wrong usage, 130 interrupted.
@@ -302,6 +305,42 @@ def parser() -> argparse.ArgumentParser:
         "  referee calibrate score ada.md --key ../keys/ada-iwae.key.json",
     )
     _calibrate(calibrate)
+
+    status = add(
+        "status",
+        "where all projects stand",
+        "Each project's stage, what the next one waits for, when it is due, and who reviews it (✓ has written).",
+        "  referee status\n  referee status iwae vae\n  referee status --format json",
+    )
+    status.add_argument("papers", nargs="*", metavar="paper", help="these papers; all when not given")
+    _format(status)
+
+    gate = add(
+        "gate",
+        "what the commits since a base do, and whether they may",
+        "Which transition the commits since the merge base with --base make, whether it is allowed now, and what it\n"
+        "requires: stages, deadlines, frozen claims, who may change what. Only what is committed is looked at.\n"
+        "Exits with 1 if the gate is shut.",
+        "  referee gate --base origin/main\n"
+        "  referee gate --base origin/main --actor ada\n"
+        "  referee gate --base origin/main --event event.json --format github",
+    )
+    gate.add_argument("--base", required=True, metavar="REF", help="the branch that the change goes to")
+    gate.add_argument("--event", metavar="FILE", help="GitHub's payload: tells when it was pushed (GITHUB_EVENT_PATH)")
+    gate.add_argument("--actor", metavar="HANDLE", help="whose change it is (default: whom the event names)")
+    gate.add_argument("--format", choices=("table", "json", "github", "markdown"), default="table")
+
+    assign = add(
+        "assign",
+        "give every project at v1 its reviewers",
+        "Assign the reviewers of course.yaml to the projects at v1: nobody to their own or in conflict, no two teams\n"
+        "to each other, loads alike, expertise where it can be. What was assigned before changes as little as\n"
+        "possible. Writes reviews/assignment.yaml. Exits with 1, and says what stands in the way, if it cannot be.",
+        "  referee assign --seed 7 --dry-run\n  referee assign --seed 7",
+    )
+    assign.add_argument("--seed", type=int, required=True, metavar="N", help="decides between equal assignments")
+    assign.add_argument("--dry-run", action="store_true", help="print the assignment, and leave it at that")
+    assign.add_argument("--previous", metavar="FILE", help="follow this one (default: reviews/assignment.yaml)")
     return top
 
 
@@ -429,6 +468,18 @@ def _dispatch(arguments: list[str]) -> int:
             "decide": reviewing.decide_command,
         }
         return commands[options.command](options)
+    if options.command == "status":
+        from referee import status
+
+        return status.status_command(options)
+    if options.command == "gate":
+        from referee import gate
+
+        return gate.gate_command(options)
+    if options.command == "assign":
+        from referee import assignment
+
+        return assignment.assign_command(options)
     from referee import report
 
     return report.report_command(options)

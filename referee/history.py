@@ -355,6 +355,9 @@ def check_actor(handle: str) -> str:
 # -- When a change counts ----------------------------------------------------------------------------------------------
 
 
+_CLOCK = "Set the clock right, then: git commit --amend --no-edit --reset-author (a rebase, for older commits)."
+
+
 @dataclass(frozen=True)
 class Counted:
     """When a change counts, by whose clock, and what is wrong with the clocks."""
@@ -379,9 +382,11 @@ def when(history: History, base: str, head: str, event: Event | None, now: datet
     for commit in commits:
         moment = commit.moment
         if moment is None or moment < BIRTH:
-            wrong.append(f"the commit {commit.short} has a date that cannot be ({commit.seconds} seconds since 1970)")
+            wrong.append(
+                f"the commit {commit.short} has a date that cannot be ({commit.seconds} seconds since 1970). {_CLOCK}"
+            )
         elif moment > now + SKEW:
-            wrong.append(f"the commit {commit.short} is from the future ({moment:%Y-%m-%d %H:%M} UTC)")
+            wrong.append(f"the commit {commit.short} is from the future ({moment:%Y-%m-%d %H:%M} UTC). {_CLOCK}")
         else:
             moments.append(moment)
     if event is not None and event.head is not None:
@@ -393,7 +398,8 @@ def when(history: History, base: str, head: str, event: Event | None, now: datet
         if event.pushed is not None:
             if BIRTH <= event.pushed <= now + SKEW:
                 return Counted(event.pushed, "when it was pushed, as the forge says", tuple(wrong))
-            wrong.append(f"the event says that it was pushed at {event.pushed:%Y-%m-%d %H:%M} UTC, which cannot be")
+            pushed = f"the event says that it was pushed at {event.pushed:%Y-%m-%d %H:%M} UTC, which cannot be"
+            wrong.append(f"{pushed}. Give the payload as the forge sent it.")
     told = "the forge's event tells nothing" if event is not None else "no event of a forge was given"
     if (start := history.at(base).moment) is not None and start <= now + SKEW:
         moments.append(start)

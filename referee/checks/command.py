@@ -210,12 +210,17 @@ def print_json(outcomes: Sequence[Outcome]) -> None:
 
 def print_github(outcomes: Sequence[Outcome]) -> None:
     """Workflow commands that GitHub shows beside the lines of a pull request."""
-    levels = {"error": "error", "warning": "warning", "note": "notice"}
     for outcome in outcomes:
-        for f in outcome.findings:
-            place = f"file={_property(f.file)},line={f.line},title={_property(f.rule)}"
-            print(f"::{levels[f.severity]} {place}::{_data(f.message)}")
+        for finding in outcome.findings:
+            print(annotation(finding))
         print(f"{printable(outcome.name)} at stage {outcome.stage}: {verdict(outcome)}")
+
+
+def annotation(finding: Finding) -> str:
+    """A finding as a workflow command."""
+    level = {"error": "error", "warning": "warning", "note": "notice"}[finding.severity]
+    place = f"file={_property(finding.file)},line={finding.line},title={_property(finding.rule)}"
+    return f"::{level} {place}::{_data(finding.message)}"
 
 
 def _data(text: str) -> str:

@@ -122,6 +122,14 @@ def submitted(proposed: Repository) -> Repository:
     return proposed
 
 
+@pytest.fixture
+def long_ago(repository: Repository) -> Repository:
+    """A proposal accepted at a time that is past by any clock, for commands, which ask the real one."""
+    repository.commit((YAML, PROJECT), date="2025-11-20T12:00:00+00:00", message="proposal accepted")
+    repository.branch()
+    return repository
+
+
 def at(stage: str, project: str = PROJECT) -> str:
     return project.replace("stage: proposed", f"stage: {stage}")
 
