@@ -1,0 +1,43 @@
+"""The guide keeps its promises: its commands can be typed as they stand, its links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from referee.cli import parser
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^ *```sh\n(.*?)^ *```$", GUIDE, flags=re.M | re.S)
+LINES = [line.strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+SPOKEN = re.findall(r"`(referee [^`]+)`", re.sub(r"```.*?```", "", GUIDE, flags=re.S))
+COMMANDS = sorted({part.strip() for line in LINES for part in line.split("&&") if "referee " in part} | set(SPOKEN))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_can_be_typed(command):
+    words = shlex.split(command, comments=True)
+    assert words[0] == "referee"
+    _, rest = parser().parse_known_args(words[1:])
+    assert rest == []
+
+
+def test_the_guide_shows_every_step_of_the_process():
+    said = {tuple(w for w in command.split()[1:3] if w.isalpha()) for command in COMMANDS}
+    for step in ("new", "run", "check", "gate", "respond", "decide", "assign", "status", "verdicts", "tables", "probe"):
+        assert any(words[:1] == (step,) for words in said), step
+    for step in [("review", "start"), ("review", "check"), ("calibrate", "start"), ("calibrate", "measure")]:
+        assert any(words[:2] == step for words in said), step
+
+
+def test_links_of_the_guide_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)", GUIDE):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_steps_are_numbered_in_order():
+    for part in re.split(r"^## ", GUIDE, flags=re.M):
+        numbers = [int(n) for n in re.findall(r"^(\d+)\. ", part, flags=re.M)]
+        assert numbers == list(range(1, len(numbers) + 1)), part.splitlines()[0]
