@@ -6,7 +6,8 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from datetime import date
 
 from rich.console import Console
 from rich.padding import Padding
@@ -29,6 +30,9 @@ MARKS: dict[Status, tuple[str, str]] = {
     "for a person to judge": ("◉", "magenta"),
 }
 """A sign and a colour for each verdict: never the colour alone."""
+
+AMENDED = "†"
+"""The sign of a claim that was amended."""
 
 KINDS = ("ordering", "value", "figure")
 """The order in which claims are shown, from what a paper says to what it only shows."""
@@ -60,6 +64,7 @@ def verdicts_command(options: argparse.Namespace) -> int:
                         "project": s.project.name,
                         "stage": s.file.stage,
                         "verdicts": [dataclasses.asdict(v) for v in s.verdicts],
+                        "amendments": [a.model_dump(mode="json") for a in s.file.amendments],
                         "problems": s.problems,
                     }
                     for s in standings
@@ -102,19 +107,22 @@ def print_verdicts(s: Standing, *, runs: bool = False, every: bool = False) -> N
     out.print(Text.assemble((s.project.name, "bold"), about))
     out.print(Text(f"judged by the records in {source}", style="dim"))
     listed = [v for v in s.verdicts if every or not v.untried]
+    marked = amended(s)
     for v in listed:
         if v.kind == "ordering":
-            _print_in_full(out, v)
-    _print_values(out, [v for v in listed if v.kind == "value"])
+            _print_in_full(out, v, marked)
+    _print_values(out, [v for v in listed if v.kind == "value"], marked)
     for v in listed:
         if v.kind == "figure":
-            _print_in_full(out, v)
+            _print_in_full(out, v, marked)
     out.print()
     if folded := len(s.verdicts) - len(listed):
         command = f"referee verdicts {s.project.name}{' --runs' if runs else ''} --all"
         out.print(Text(f"{MARKS['not attempted'][0]} {folded} not attempted: '{command}' lists them", style="dim"))
     if any(v.certainty == "mem" for v in listed):
         out.print(Text("* the published value is from memory and waits to be checked against the paper", style="dim"))
+    for line in amendments(s):
+        out.print(Text(f"{AMENDED} {line}", style="dim"))
     if any(v.stale for v in s.verdicts):
         stale = ", ".join(sorted({r for v in s.verdicts if v.stale for r in v.runs}))
         said = f"Stale: the code has changed since these ran: {stale}. Run them again and publish them."
@@ -122,11 +130,11 @@ def print_verdicts(s: Standing, *, runs: bool = False, every: bool = False) -> N
     out.print(Text(summary(s.verdicts), style="bold"))
 
 
-def _print_in_full(out: Console, v: Verdict) -> None:
+def _print_in_full(out: Console, v: Verdict, marked: Container[str]) -> None:
     """The verdict on an ordering or a figure, the claim in words, and what came out, a line each."""
     head = verdict_text(v)
     head.append(" " * max(0, VERDICT - len(head)))
-    head = Text.assemble(head, f"  {v.claim}", (" *" if v.certainty == "mem" else "", "dim"))
+    head = Text.assemble(head, f"  {_name(v, marked)}", (" *" if v.certainty == "mem" else "", "dim"))
     head.append(f", {judged_where(v)}", style="dim")
     lines = [Text(v.statement, style="bold"), *([] if v.untried else [Text(v.ours)])]
     lines += [Text(show_step(step), style="dim") for step in v.steps]
@@ -137,12 +145,16 @@ def _print_in_full(out: Console, v: Verdict) -> None:
         out.print(Padding(line, (0, 0, 0, 2)))
 
 
-def _print_values(out: Console, values: Sequence[Verdict]) -> None:
+def _name(v: Verdict, marked: Container[str]) -> str:
+    return f"{v.claim} {AMENDED}" if v.claim in marked else v.claim
+
+
+def _print_values(out: Console, values: Sequence[Verdict], marked: Container[str]) -> None:
     """Tables of verdict, claim, paper and ours: one for each preset that was looked at."""
     groups: dict[str, list[Verdict]] = {}
     for v in values:
         groups.setdefault(f"Values {judged_where(v)}", []).append(v)
-    longest = max((len(v.claim) for v in values), default=0)
+    longest = max((len(_name(v, marked)) for v in values), default=0)
     wide = out.width >= 110
     for title, group in groups.items():
         table = plain_table()
@@ -156,7 +168,9 @@ def _print_values(out: Console, values: Sequence[Verdict]) -> None:
             paper = v.paper if v.untried else v.paper.removesuffix(f" {v.unit}")  # ours says the unit
             said = Text.assemble(paper, (" *" if v.certainty == "mem" else "", "dim"))
             ours = v.ours.removesuffix(v.other_data)
-            table.add_row(verdict_text(v), Text(v.claim), said, Text(ours), *([Text(v.source)] if wide else []))
+            table.add_row(
+                verdict_text(v), Text(_name(v, marked)), said, Text(ours), *([Text(v.source)] if wide else [])
+            )
         out.print()
         out.print(Text(title, style="bold"))
         out.print(table)
@@ -180,6 +194,27 @@ def worth_saying(verdict: Verdict) -> list[str]:
 def in_words(verdict: Verdict) -> list[str]:
     """What the columns of a table do not say: notes, and the steps of an ordering."""
     return [*worth_saying(verdict), *(["; ".join(map(show_step, verdict.steps)) + "."] if verdict.steps else [])]
+
+
+def amended(s: Standing) -> frozenset[str]:
+    """The claims, by id, that are not as they were accepted."""
+    return frozenset(a.claim for a in s.file.amendments)
+
+
+def amendments(s: Standing, name: Callable[[str], str] = str, said: Callable[[str], str] = str) -> list[str]:
+    """Which claims were amended, when and why: one line for all that changed on one day for one reason.
+
+    Args:
+        name: how a claim's id is written.
+        said: how a reason is written.
+    """
+    groups: dict[tuple[date, str, str], list[str]] = {}
+    for a in s.file.amendments:
+        groups.setdefault((a.date, a.change, a.reason), []).append(name(a.claim))
+    return [
+        f"{change.capitalize()} {day}, after the proposal was accepted: {', '.join(claims)}. {said(reason)}"
+        for (day, change, reason), claims in groups.items()
+    ]
 
 
 def summary(verdicts: Iterable[Verdict]) -> str:

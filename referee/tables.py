@@ -16,7 +16,7 @@ from pathlib import Path
 from common.errors import UserError, nearest
 from common.records import PRESETS_ORDER, Record, write_text
 from referee.project import Project, find_project, find_root, paper_names
-from referee.show import KINDS, MARKS, duration, in_words, summary
+from referee.show import AMENDED, KINDS, MARKS, amended, amendments, duration, in_words, summary
 from referee.standing import Standing, standing
 from referee.verdicts import Verdict, show_score
 
@@ -152,16 +152,17 @@ def claims_table(s: Standing) -> str:
     rows = []
     for v in listed:
         at = (v.judged_at or "–") + (f" (claim: {v.preset})" if v.below else "")
-        rows.append([_claim(v), _paper(v), _ours(v, s), verdict_cell(v), at])
+        rows.append([_claim(v, s), _paper(v), _ours(v, s), verdict_cell(v), at])
     text = f"{summary(s.verdicts)[:1].upper()}{summary(s.verdicts)[1:]}.\n"
     if rows:
         text += "\n" + _table(["claim", "paper", "ours", "verdict", "judged at"], rows)
     if any(v.certainty == "mem" for v in s.verdicts):
         text += "\n¹ The published value is from memory and waits to be checked against the paper.\n"
+    text += "".join(f"\n{AMENDED} {line}\n" for line in amendments(s, code, md))
     text += _notes(listed)
     if waiting:
         title = f"{len(waiting)} value{'s' * (len(waiting) > 1)} of the paper not attempted"
-        table = _table(["claim", "paper", "preset"], [[_claim(v), _paper(v), v.preset] for v in waiting])
+        table = _table(["claim", "paper", "preset"], [[_claim(v, s), _paper(v), v.preset] for v in waiting])
         text += f"\n<details>\n<summary>{title}</summary>\n\n{table}{_notes(waiting)}\n</details>\n"
     return text
 
@@ -171,8 +172,9 @@ def _notes(verdicts: Iterable[Verdict]) -> str:
     return "\n" + "".join(notes) if notes else ""
 
 
-def _claim(v: Verdict) -> str:
-    return code(v.claim) + ("" if v.source == v.paper else f"<br><sub>{md(v.source)}</sub>")
+def _claim(v: Verdict, s: Standing) -> str:
+    mark = f" {AMENDED}" if v.claim in amended(s) else ""
+    return code(v.claim) + mark + ("" if v.source == v.paper else f"<br><sub>{md(v.source)}</sub>")
 
 
 def _ours(v: Verdict, s: Standing) -> str:

@@ -116,3 +116,36 @@ def test_scores_say_once_how_they_were_measured(
     assert out.count(f"nll: {protocol}") == out.count("nll: toys, L_10") == 1
     assert out.count("≤ 85.00 ± 0.20 nats") == 3
     assert out.count("1 min 1 s") == 3
+
+
+AMENDMENTS = """\
+amendments:
+  - {claim: nll-k50, date: 2026-01-02, change: changed, reason: "Table 1 [bold]prints[/bold] | two values."}
+  - {claim: samples, date: 2026-01-02, change: changed, reason: "Table 1 [bold]prints[/bold] | two values."}
+  - {claim: gone, date: 2026-01-03, change: removed, reason: Nobody can measure it.}
+deviations:
+"""
+
+
+def test_amended_claims_are_marked_and_explained(
+    full: Project, edit: Callable[[str, str], None], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "†" not in printed(full, capsys, monkeypatch, 200, every=True)
+    edit("deviations:\n", AMENDMENTS)
+    out = printed(full, capsys, monkeypatch, 200, every=True)
+    assert "nll-k50 †" in out
+    assert "samples †" in out
+    assert "more-samples-help †" not in out
+    assert (
+        "† Changed 2026-01-02, after the proposal was accepted: nll-k50, samples. "
+        "Table 1 [bold]prints[/bold] | two values.\n"
+        "† Removed 2026-01-03, after the proposal was accepted: gone. Nobody can measure it.\n"
+    ) in out
+    assert main(["verdicts", "--format", "json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert shown["amendments"][2] == {
+        "claim": "gone",
+        "date": "2026-01-03",
+        "change": "removed",
+        "reason": "Nobody can measure it.",
+    }

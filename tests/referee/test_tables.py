@@ -176,3 +176,13 @@ def test_missing_readme(project: Project, capsys: pytest.CaptureFixture[str]) ->
     (project.folder / "README.md").unlink()
     assert main(["tables"]) == 1
     assert "projects/toy/README.md is missing" in capsys.readouterr().err
+
+
+def test_amendments_stand_below_the_claims(project: Project, edit: Callable[[str, str], None]) -> None:
+    assert "†" not in claims_table(standing(project))
+    entry = "amendments:\n  - {claim: nll-k50, date: 2026-01-02, change: changed, reason: It was *50* | 500.}\n"
+    edit("deviations:\n", f"{entry}deviations:\n")
+    text = claims_table(standing(project))
+    assert "| `nll-k50` †<br>" in text
+    assert "\n† Changed 2026-01-02, after the proposal was accepted: `nll-k50`. It was \\*50\\* \\| 500.\n" in text
+    assert text.count("†") == 2
