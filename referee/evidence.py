@@ -55,8 +55,17 @@ class Snapshot:
     def _texts(self) -> dict[str, str | None]:
         return {}
 
+    @cached_property
+    def _kinds(self) -> dict[str, str | None]:
+        return {}
+
     def kind(self, path: str) -> str | None:
         """What lies at a path: 'blob', 'link', 'tree', None for nothing."""
+        if path not in self._kinds:
+            self._kinds[path] = self._look(path)
+        return self._kinds[path]
+
+    def _look(self, path: str) -> str | None:
         listed = self.history.git("ls-tree", "-z", "--full-tree", self.commit, "--", path)
         entry = (listed or b"").split(b"\0")[0].decode("utf-8", "replace")
         if not entry or entry.partition("\t")[2] != path:

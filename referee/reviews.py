@@ -41,6 +41,8 @@ MARKER = "WRITE:"
 
 MAX_LINE = 4000  # characters
 MAX_FINDINGS = 300
+MAX_PLACES = 1000  # that are looked up for one file
+MAX_TESTS = 20  # that one answer names
 
 Severity = Literal["critical", "major", "minor", "question"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # the worst first
@@ -281,6 +283,7 @@ class _Form:
     def __init__(self, text: str, shown: str, head: type[BaseModel]):
         self.shown = shown
         self.problems: list[Problem] = []
+        self.places = 0
         source, first, body, body_first = split_front_matter(text, rules="REV", shown=shown)
         self.head = parse_yaml(source, head, rules="REV", shown=shown, first_line=first)
         lines = [*enumerate(source.split("\n"), first), *enumerate(body.split("\n"), body_first)]
@@ -378,6 +381,11 @@ class _Form:
     def place(self, text: str, line: int) -> Place | None:
         """A place in backticks, or a problem."""
         bare = text.strip().strip("`")
+        self.places += 1
+        if self.places > MAX_PLACES:
+            if self.places == MAX_PLACES + 1:
+                self.problem(line, "014", f"more than {MAX_PLACES} places in one file; name those that matter.")
+            return None
         place = parse_place(bare)
         if place is None:
             message = f"'{bare[:80]}' is no place; write `path:line`, `path:first-last`, `path` or `path.ipynb#cell`,"
@@ -613,7 +621,9 @@ def parse_response(text: str, shown: str) -> Response:
         if len(commits) > 1:
             form.problem(commits[1][1], "010", f"{key}: a second commit; name the one that fixes it, the last of them.")
         tests = [(value.strip("`"), line) for value, line in values.get("test", ()) if MARKER not in value]
-        for value, line in tests:
+        if len(tests) > MAX_TESTS:
+            form.problem(tests[MAX_TESTS][1], "014", f"{key}: more than {MAX_TESTS} tests; name the telling ones.")
+        for value, line in tests[:MAX_TESTS]:
             path, _, name = value.partition("::")
             if parse_place(path) != Place(path) or not re.fullmatch(
                 r"[A-Za-z_][A-Za-z0-9_]*(::[A-Za-z_]\w*)?(\[.*\])?", name, re.A

@@ -200,6 +200,12 @@ REVIEWS: dict[str, tuple[str, str, str, str]] = {
     "a hidden comment": ("It works.", "It works. <!-- no -->", "REV-015", "HTML"),
     "a link that acts": ("It works.", "[It](javascript:alert(1)) works.", "REV-015", "javascript"),
     "a reference that acts": ("It works.", "[it]: data:text/html,x", "REV-015", "data"),
+    "more places than anybody looks at": (
+        FIRST,
+        FIRST + "\n  - evidence: `a.py:1`" * 1001,
+        "REV-014",
+        "more than 1000",
+    ),
     "evidence of nothing": (FIRST, "  - evidence: I looked", "REV-023", "in backticks"),
     "evidence outside": (FIRST, "  - evidence: `../../etc/passwd:1`", "REV-023", "no place"),
     "evidence as a command of the shell": (FIRST, "  - evidence: `toy.py:1; rm -rf /`", "REV-023", "no place"),
@@ -220,6 +226,7 @@ RESPONSES: dict[str, tuple[str, str, str, str]] = {
     "an answer to nobody": (F1_ANSWER, "### F1 · fixed", "REV-014", "finding's name"),
     "an answer twice": ("### carol/F2 · disputed", F1_ANSWER, "REV-010", "stands twice"),
     "an entry mistyped": ("- commit: abcdef1", "- comit: abcdef1", "REV-014", "Did you mean 'commit'"),
+    "more tests than anybody runs": ("- test: ", "- test: a.py::b\n" * 21 + "- test: ", "REV-014", "more than 20"),
     "no answers": ("## Answers", "## Summary", "REV-014", "'## Answers' is missing"),
 }
 DECISIONS: dict[str, tuple[str, str, str, str]] = {
@@ -303,3 +310,9 @@ def test_the_json_schemas_are_in_step() -> None:
     for path, text in json_schemas().items():
         assert path.read_text(encoding="utf-8") == text, "run: python -m referee.reviews"
         jsonschema.Draft202012Validator.check_schema(json.loads(text))
+
+
+def test_findings_are_bounded() -> None:
+    many = "".join(f"\n### F{n} · minor · `a.py:1`\n\nText.\n" for n in range(4, 310))
+    with pytest.raises(DocumentError, match="more than 300 findings"):
+        parse_review(REVIEW + many, "it.md")
