@@ -188,6 +188,19 @@ def test_a_fix_comes_after_the_review_and_touches_the_place(cohort: Cohort) -> N
     assert "not on this branch" in with_commit(aside)[0][1]
 
 
+def test_a_change_far_away_in_the_same_file_is_no_fix(cohort: Cohort) -> None:
+    reviewed = cohort.git("rev-parse", "HEAD")
+    cohort.edit("projects/toy/toy.py", ('"""An invented paper."""', '"""Another paper."""'))
+    far = cohort.commit("far away")
+    respond(cohort)
+    fix = cohort.git("rev-parse", "HEAD~1")
+    for name in ("carol.md", "response.md"):
+        cohort.edit(f"reviews/toy/{name}", (far, reviewed))
+    assert cohort.says() == []
+    cohort.edit("reviews/toy/response.md", (fix, far))
+    assert [rule for rule, _ in cohort.says()] == ["REV-042"]
+
+
 DECISIONS: dict[str, Case] = {
     "no editor": (("editor: eve", "editor: carol"), "REV-045", "no editor"),
     "an editor nobody knows": (("editor: eve", "editor: mallory"), "REV-045", "no editor"),
