@@ -14,7 +14,7 @@ import json
 import keyword
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,17 +39,13 @@ TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Prints:
-    """A file's fingerprints: hash -> where each begins, as an index into its tokens; and the line of each token."""
+    """A file's tokens and the fingerprints that were kept of them."""
 
     path: str  # as shown
-    places: dict[int, list[int]]
-    lines: Sequence[int]
-    text: str
-
-    @property
-    def count(self) -> int:
-        """Distinct fingerprints."""
-        return len(self.places)
+    places: Mapping[int, Sequence[int]]  # fingerprint -> the tokens at which it begins
+    lines: Sequence[int]  # of each token
+    kinds: Sequence[str]  # each token, normalised
+    codes: Mapping[int, int]  # token -> the fingerprint that begins there
 
 
 @dataclass(frozen=True)
@@ -103,22 +99,21 @@ def _ends_line(source: str, position: int) -> bool:
 def fingerprints(source: str, shown: str) -> Prints:
     """Winnowed fingerprints of a source text."""
     kinds, lines = tokens(source)
-    codes = [zlib.crc32(kind.encode()) for kind in kinds]
-    hashes = [_mix(codes[i : i + GRAM]) for i in range(len(codes) - GRAM + 1)] if len(codes) >= GRAM else []
+    packed = b"".join((zlib.crc32(kind.encode()) & 0xFFFF).to_bytes(2, "little") for kind in kinds)
+    hashes = [zlib.crc32(packed[2 * i : 2 * (i + GRAM)]) for i in range(len(kinds) - GRAM + 1)]
     places: dict[int, list[int]] = {}
-    last = -1
-    for start in range(max(0, len(hashes) - WINDOW + 1) or min(1, len(hashes))):
-        window = hashes[start : start + WINDOW]
-        smallest = min(window)
-        chosen = start + max(i for i, h in enumerate(window) if h == smallest)  # the last of equals, as the paper says
-        if chosen != last:
-            places.setdefault(smallest, []).append(chosen)
-            last = chosen
-    return Prints(shown, places, lines, "\0".join(kinds))
-
-
-def _mix(codes: Sequence[int]) -> int:
-    return zlib.crc32(b"".join(code.to_bytes(4, "little") for code in codes))
+    width = min(WINDOW, len(hashes))
+    kept = -1
+    for first in range(len(hashes) - width + 1 if hashes else 0):
+        last = first + width - 1
+        if kept < first:  # it has left the window: the smallest there is now, the last of equals
+            kept = min(range(first, last + 1), key=lambda i: (hashes[i], -i))
+        elif hashes[last] <= hashes[kept]:
+            kept = last
+        else:
+            continue
+        places.setdefault(hashes[kept], []).append(kept)
+    return Prints(shown, places, lines, kinds, {place: code for code, at in places.items() for place in at})
 
 
 def compare(ours: Prints, theirs: Prints, common_ground: frozenset[int], where_from: str) -> Match | None:
@@ -144,29 +139,21 @@ def compare(ours: Prints, theirs: Prints, common_ground: frozenset[int], where_f
 
 def _longest(ours: Prints, theirs: Prints, shared: Iterable[int]) -> tuple[int, int, int]:
     """The longest common run of tokens around a shared fingerprint: where it begins in both, and its length."""
-    a, b = ours.text.split("\0"), theirs.text.split("\0")
-    best, done = (0, 0, 0), set[tuple[int, int]]()
-    for code in shared:
-        for i in ours.places[code][:PLACES]:
-            for j in theirs.places[code][:PLACES]:
-                start = i - _equal(reversed(a[:i]), reversed(b[:j]))
-                if (start, i - j) in done:
-                    continue  # the same run, from another of its fingerprints
-                done.add((start, i - j))
-                length = i - start + _equal(a[i:], b[j:])
-                if length > best[2]:
-                    best = (start, start - i + j, length)
+    a, b = ours.kinds, theirs.kinds
+    best, seen = (0, 0, 0), dict[int, int]()  # shift between the files -> how far it has been compared
+    for i in sorted(i for code in shared for i in ours.places[code][:PLACES]):
+        for j in theirs.places[ours.codes[i]][:PLACES]:
+            if i < seen.get(i - j, 0):
+                continue  # inside a run that is known
+            start, end = i, i
+            while start > 0 and start > i - j and a[start - 1] == b[start - 1 - i + j]:
+                start -= 1
+            while end < len(a) and end - i + j < len(b) and a[end] == b[end - i + j]:
+                end += 1
+            seen[i - j] = end
+            if end - start > best[2]:
+                best = (start, start - i + j, end - start)
     return best
-
-
-def _equal(a: Iterable[str], b: Iterable[str]) -> int:
-    """How many of the first tokens are equal."""
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count
 
 
 # -- Where files come from ---------------------------------------------------------------------------------------------

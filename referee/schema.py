@@ -52,7 +52,11 @@ def _number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         shown = repr(value) if isinstance(value, str) else type(value).__name__
         raise refuse("unreadable_number", f"{shown} is not a number")
-    return Decimal(str(value))
+    number = Decimal(str(value))
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -12 or abs(number.adjusted()) > 12:
+        raise refuse("unreadable_number", f"{str(value)[:20]} has more places than any paper prints")
+    return number
 
 
 def _metric(name: str) -> str:

@@ -10,11 +10,12 @@ A check yields places and messages; its rule and the stage at hand make findings
 """
 
 import ast
+import dataclasses
 import importlib
+import itertools
 import os
 import pkgutil
 import stat
-import subprocess
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,9 +26,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from common.errors import UserError
 from referee.checks.reading import MAX_SOURCE, Unreadable, parse_python, read_text
+from referee.history import History
 from referee.project import Project
 
 if TYPE_CHECKING:
+    from referee.course import Limits
     from referee.schema import ProjectFile
     from referee.standing import Standing
 
@@ -42,6 +45,7 @@ Needs = Literal["files", "others", "code", "notebook"]
 Found = tuple[Path, int, str]
 """What a check yields: file, line (1 when it has none), and a message that ends with what to do."""
 
+MAX_FINDINGS = 50  # by one rule; nobody reads more
 MAX_FILES = 4000
 MAX_DEPTH = 8
 CACHES = frozenset(
@@ -66,17 +70,6 @@ class Finding:
 
 class Skip(Exception):
     """What a check would look at is missing or broken, and another rule has said so."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How large files may be."""
-
-    text_kib: int = 1024
-    notebook_kib: int = 2048
-    weights_mib: int = 16
-    file_mib: int = 16
-    project_mib: int = 64
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ class Submission:
         """A file of the project's folder."""
         return self.project.folder / path
 
-    @cached_property
+    @property
     def file(self) -> "ProjectFile":
         """`project.yaml`; ProjectError when it is not as it should be, which `run` turns into PRJ findings.
 
@@ -122,7 +115,17 @@ class Submission:
         """
         if self.linked:
             raise Skip
-        return self.project.load()
+        read = self._file
+        if isinstance(read, UserError):
+            raise read
+        return read
+
+    @cached_property
+    def _file(self) -> "ProjectFile | UserError":
+        try:
+            return self.project.load()
+        except UserError as error:
+            return error  # kept, too: a file that takes long to refuse is refused once
 
     @cached_property
     def standing(self) -> "Standing":
@@ -132,26 +135,23 @@ class Submission:
 
         if self.linked or any(isinstance(record, str) for record in records(self).values()):
             raise Skip
+        _ = self.file  # what is wrong with it is known by now
         if self.has(f"{self.name}.py"):
             self.tree(self.project.paper_file)
         return standing(self.project)
 
     @cached_property
-    def limits(self) -> Limits:
-        """How large files may be here."""
-        return Limits()
+    def limits(self) -> "Limits":
+        """How large files may be here: `course.yaml` says so."""
+        from referee.course import load_course
+
+        return load_course(self.root).limits
 
     @cached_property
     def tracked(self) -> frozenset[str] | None:
         """The project's committed or staged paths, relative to the repository; None outside git."""
-        command = ["git", "-C", str(self.root), "ls-files", "-z", "--", f"projects/{self.name}"]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        if done.returncode != 0:
-            return None
-        return frozenset(os.fsdecode(name) for name in done.stdout.split(b"\0") if name)
+        listed = History(self.root).git("ls-files", "-z", "--", f"projects/{self.name}")
+        return None if listed is None else frozenset(os.fsdecode(name) for name in listed.split(b"\0") if name)
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -280,6 +280,39 @@ def register(
     REGISTRY[rule] = Check(rule, title, why, fix, by_stage, needs, look)
 
 
+_READING = (
+    ("001", "The file can be read", "What cannot be read cannot be judged.", "Save it as UTF-8, below the size limit."),
+    ("002", "The file is YAML", "Everything else is computed from it.", "Go to the line named; quotes often help."),
+    (
+        "003",
+        "Plain YAML: one document, no anchors, aliases or tags, not nested too deeply",
+        "Anchors and tags can make a small file huge or run code when it is read.",
+        "Write each value out where it is used.",
+    ),
+    ("004", "No field stands twice", "Readers and programs would see different values.", "Delete one of the two."),
+    ("005", "Every field is known", "A mistyped field would be ignored in silence.", "Use the name suggested."),
+    ("006", "Every required field is there", "Other rules rely on it.", "Add the field; the message gives an example."),
+    ("007", "Every value has its type and shape", "Programs read it.", "Write it in the form the message names."),
+    ("008", "Numbers are readable", "A value is compared as printed.", "Write digits and a point: 84.78."),
+    ("009", "Metrics are known", "A unit and a better direction belong to each.", "Use one of the list, or add yours."),
+    ("010", "Ids are unique", "Verdicts and reviews refer to them.", "Give each entry an id of its own."),
+    ("011", "Nothing contradicts itself", "A claim at odds with its metric cannot be judged.", "Follow the message."),
+    (
+        "012",
+        "Text holds no control characters, paths stay inside the project",
+        "Invisible characters deceive readers; a path out of the project could name any file.",
+        "Delete the character; name a path relative to the project's folder.",
+    ),
+)
+"""The rules of every file that `referee.documents` reads: number, what is asked, why, how to satisfy it."""
+
+
+def register_reading(prefix: str, file: str) -> None:
+    """Enter the rules of a file that people write, as PRJ-001 to PRJ-012 for project.yaml."""
+    for number, title, why, fix in _READING:
+        register(f"{prefix}-{number}", f"{file}: {title[0].lower()}{title[1:]}", why=why, fix=fix, severity="error")
+
+
 def check(
     rule: str,
     title: str,
@@ -350,6 +383,7 @@ def run(submission: Submission, *, needs: Iterable[Needs] = ("files",), only: It
     passed: list[str] = []
     skipped: list[str] = []
     waiting: list[str] = []
+    unread: dict[int, UserError] = {}
     for rule, entry in every_check().items():
         severity = entry.severity[submission.stage]
         if entry.look is None or severity is None or (chosen is not None and rule not in chosen):
@@ -363,9 +397,8 @@ def run(submission: Submission, *, needs: Iterable[Needs] = ("files",), only: It
             skipped.append(rule)
             continue
         except UserError as error:
-            said = _of_reading(submission, error)
-            if said:
-                findings |= said
+            if getattr(error, "problems", None):
+                unread[id(error)] = error  # one file that cannot be read, of which every check learns
                 skipped.append(rule)
                 continue
             found = {_broken(submission, entry, error)}
@@ -374,9 +407,23 @@ def run(submission: Submission, *, needs: Iterable[Needs] = ("files",), only: It
         findings |= found
         if not found:
             passed.append(rule)
+    for unreadable in unread.values():
+        findings |= _of_reading(submission, unreadable)
+    return Outcome(
+        submission.name, submission.stage, tuple(_ordered(findings)), tuple(passed), tuple(skipped), tuple(waiting)
+    )
+
+
+def _ordered(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Findings by severity, rule and place; of one rule at most `MAX_FINDINGS`, the last of which counts the others."""
     rank = {name: i for i, name in enumerate(SEVERITIES)}
     ordered = sorted(findings, key=lambda f: (rank[f.severity], f.rule, f.file, f.line, f.message))
-    return Outcome(submission.name, submission.stage, tuple(ordered), tuple(passed), tuple(skipped), tuple(waiting))
+    for _, group in itertools.groupby(ordered, key=lambda f: (f.severity, f.rule)):
+        alike = list(group)
+        yield from alike[:MAX_FINDINGS]
+        if (more := len(alike) - MAX_FINDINGS) > 0:
+            message = f"and {more:,} more by this rule; put the others right first."
+            yield dataclasses.replace(alike[-1], message=message)
 
 
 def _finding(submission: Submission, rule: str, severity: Severity, path: Path, line: int, message: str) -> Finding:
@@ -398,7 +445,7 @@ def shown(submission: Submission, path: Path) -> str:
 
 
 def _of_reading(submission: Submission, error: UserError) -> set[Finding]:
-    """The problems of a file that could not be read, under their own rules; none when the error has no such."""
+    """The problems of a file that could not be read, under their own rules."""
     findings: set[Finding] = set()
     for problem in getattr(error, "problems", ()):
         entry = REGISTRY.get(problem.rule)

@@ -252,7 +252,8 @@ def notebook_runs_again(submission: Submission) -> Iterator[Found]:
         status, out, err = execute(command, submission.root, PATIENCE_S["notebook"])
     if status != 0:
         failed = [line for line in out.splitlines() if line.startswith("FAILED ")]
-        what = "; ".join(line.rpartition("::")[2][:60] for line in failed[:5]) or last_words(out + err)
+        named = [line.rpartition("::")[2].partition(" - ")[0] for line in failed]
+        what = ", ".join(named[:5]) or last_words(out + err)
         yield path, 1, f"differs when it is executed again ({what}); run all cells and save, or print fewer digits."
 
 
@@ -261,8 +262,12 @@ def execute(command: Sequence[str], folder: Path, seconds: float) -> tuple[int, 
 
     It is stopped with all that it started; what is kept of its output is bounded; it is given nothing to read.
     """
-    # Threads that wait asleep: several commands at a time are the rule here.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONIOENCODING": "utf-8", "MPLBACKEND": "agg"}
+    environment = {
+        **os.environ,
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait asleep: several commands at a time are the rule here
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONDONTWRITEBYTECODE": "1",  # a check leaves nothing behind
+    }
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             command,

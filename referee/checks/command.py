@@ -3,8 +3,8 @@
 import argparse
 import dataclasses
 import json
+import os
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,6 +24,7 @@ from referee.checks.base import (
     run,
 )
 from referee.checks.reading import Unreadable, read_text
+from referee.history import History
 from referee.project import Project, UsageError, find_project, find_root, paper_names
 
 DOCUMENT = "docs/checks.md"
@@ -65,7 +66,7 @@ def check_command(options: argparse.Namespace) -> int:
         raise UsageError("check: name papers, or --changed, not both.")
     base: str | None = None
     if options.changed is not None:
-        base = merge_base(root, options.changed)
+        base = History(root).merge_base(options.changed)
         projects = [Project(root, name) for name in changed(root, base) if exists(root, name)]
     else:
         projects = [named(root, name) for name in dict.fromkeys(options.papers)]
@@ -108,38 +109,18 @@ def stage_of(project: Project) -> str:
     return stated[1] if stated and stated[1] in STAGES else STAGES[0]
 
 
-def merge_base(root: Path, ref: str) -> str:
-    """The commit from which the work at hand departed from `ref`."""
-    if ref.startswith("-"):
-        raise UsageError(f"check: '{printable(ref)[:80]}' is no commit.")
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-    if commit is None:
-        raise UsageError(f"check: git knows no commit '{printable(ref)[:80]}'. Fetch it first, or name another.")
-    base = _git(root, "merge-base", commit.strip(), "HEAD")
-    if base is None:
-        raise UsageError(f"check: '{printable(ref)[:80]}' and the present commit have no common history.")
-    return base.strip()
-
-
 def changed(root: Path, base: str) -> list[str]:
     """The projects with files (theirs or their reviews') that differ from `base`, or are not committed yet."""
+    history = History(root)
     listed = [
-        _git(root, "diff", "--name-only", "--no-renames", "-z", base, "--", "projects", "reviews"),
-        _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "projects", "reviews"),
+        history.git("diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", base, "--", "projects", "reviews"),
+        history.git("ls-files", "--others", "--exclude-standard", "-z", "--", "projects", "reviews"),
     ]
-    paths = [path.split("/") for names in listed for path in (names or "").split("\0") if path]
+    names = [os.fsdecode(name) for output in listed for name in (output or b"").split(b"\0") if name]
+    paths = [name.split("/") for name in names]
     deep = {p[1] for p in paths if len(p) > 2}
     flat = {p[1] for p in paths if len(p) == 2 and (root / "projects" / p[1]).is_symlink()}
     return sorted(deep | flat)
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """What git says; None when it fails."""
-    try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, timeout=120, check=False)
-    except FileNotFoundError:
-        raise UsageError("check: --changed asks git, which is not installed.") from None
-    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else None
 
 
 # -- How findings are shown --------------------------------------------------------------------------------------------

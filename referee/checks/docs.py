@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from common.records import PRESETS_ORDER
+from referee.checks import markdown
 from referee.checks.base import FROM_V1, WARN_FROM_V1, Found, Submission, check
 from referee.checks.layout import literal_keys
 from referee.checks.notebook import cells
@@ -17,25 +18,8 @@ from referee.tables import MARKER
 TABLES = ("claims", "results", "deviations")
 """The generated sections that every README has."""
 
-FENCE = re.compile(r"^(```+|~~~+)[^\n]*\n(.*?)^\1", re.MULTILINE | re.DOTALL)
-CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
-LINK = re.compile(r"!?\[[^\]\n]*\]\(\s*<?([^)\s>]+)>?[^)\n]*\)")
-GENERATED = re.compile(r"^<!-- referee:([\w-]+) -->[ \t]*$.*?^<!-- /referee:\1 -->[ \t]*$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"^\s*(?:\$ )?(?:\S*/)?referee[ \t]+(\w+)([^#\n]*)", re.MULTILINE)
-
-
-def _blank(found: re.Match[str]) -> str:
-    return re.sub(r"[^\n]", " ", found[0])
-
-
-def _prose(text: str) -> str:
-    """Markdown with its code blanked out, each line where it was."""
-    return CODE.sub(_blank, FENCE.sub(_blank, text))
-
-
-def _by_hand(text: str) -> str:
-    """Markdown without the tables that 'referee tables' makes, each line where it was."""
-    return GENERATED.sub(_blank, text)
+LINK = re.compile(r"\[[^\[\]\n]{0,500}\]\([ \t]{0,20}<?([^)\s>]{1,1000})")
+COMMAND = re.compile(r"[ \t]{0,20}(?:\$ )?(?:[\w.~/-]{0,200}/)?referee[ \t]+(\w+)([^#]*)")
 
 
 @check(
@@ -58,8 +42,7 @@ def readme_has_its_parts(submission: Submission) -> Iterator[Found]:
         if table not in open_tables:
             markers = f"<!-- referee:{table} --> and <!-- /referee:{table} -->"
             yield path, 1, f"has no table of {table}; add the lines {markers}, then 'referee tables'."
-    sections = len(re.findall(r"^## \S", _prose(text), re.MULTILINE))
-    if sections < 2:
+    if sum(line.startswith("## ") for _, line in markdown.prose(text)) < 2:
         yield path, 1, "has no sections ('## '): at least how to run it, and what came out."
 
 
@@ -77,22 +60,22 @@ def commands_are_complete(submission: Submission) -> Iterator[Found]:
     text = submission.text(path)
     presets = _presets(submission)
     runs = False
-    for block in FENCE.finditer(text):
-        for found in COMMAND.finditer(block[2]):
-            line = line_of(text, block.start(2) + found.start(1))
-            command, words = found[1], found[2].split()
-            if command not in COMMANDS:
-                yield path, line, f"'referee {command}' is no command; 'referee --help' lists them."
-            elif command == "run":
-                preset = next((w for a, w in itertools.pairwise(words) if a == "--preset"), None)
-                if submission.name not in words:
-                    yield path, line, f"the command names another paper; write 'referee run {submission.name} …'."
-                elif preset is None:
-                    yield path, line, f"the command names no preset; add --preset {PRESETS_ORDER[0]}, for example."
-                elif presets is not None and preset not in presets:
-                    yield path, line, f"the paper has no preset '{preset[:40]}'; it has {', '.join(presets)}."
-                else:
-                    runs = True
+    for line, typed in markdown.code(text):
+        if not (found := COMMAND.match(typed)):
+            continue
+        command, words = found[1], found[2].split()
+        if command not in COMMANDS:
+            yield path, line, f"'referee {command[:40]}' is no command; 'referee --help' lists them."
+        elif command == "run":
+            preset = next((w for a, w in itertools.pairwise(words) if a == "--preset"), None)
+            if submission.name not in words:
+                yield path, line, f"the command names another paper; write 'referee run {submission.name} …'."
+            elif preset is None:
+                yield path, line, f"the command names no preset; add --preset {PRESETS_ORDER[0]}, for example."
+            elif presets is not None and preset not in presets:
+                yield path, line, f"the paper has no preset '{preset[:40]}'; it has {', '.join(presets)}."
+            else:
+                runs = True
     if not runs:
         command = f"referee run {submission.name} --preset {PRESETS_ORDER[0]}"
         yield path, 1, f"no command in a code block runs the project; add '{command}'."
@@ -112,20 +95,23 @@ def _presets(submission: Submission) -> list[str] | None:
     fix="Write what belongs there, or delete it. A proposal owes project.yaml alone, the rest comes with version 1.",
 )
 def no_placeholder(submission: Submission) -> Iterator[Found]:
+    for path, line, where, text in _written(submission):
+        if found := PLACEHOLDER.search(text):
+            what = re.split(r"[\n\"]", text[found.start() : found.start() + 50])[0]
+            yield path, line, f"{where}'{what.strip()}' is left; write what belongs there."
+
+
+def _written(submission: Submission) -> Iterator[tuple[Path, int, str, str]]:
+    """What people wrote, line by line: file, line, 'cell 3: ' where it stands in a notebook, text."""
     proposed = submission.stage == "proposed"
-    texts: list[tuple[Path, int, str, str]] = []
     for entry in submission.files(".yaml") if proposed else submission.files(".py", ".md", ".yaml"):
         text = submission.text(entry.path)
-        texts.append((entry.path, 0, "", _by_hand(_prose(text)) if entry.path.suffix == ".md" else text))
+        numbered = markdown.prose(text) if entry.path.suffix == ".md" else enumerate(text.split("\n"), 1)
+        yield from ((entry.path, line, "", said) for line, said in numbered)
     if not proposed and submission.has(f"{submission.name}.ipynb"):
         path = submission.at(f"{submission.name}.ipynb")
-        texts += [(path, cell.line, f"cell {cell.number}: ", cell.source) for cell in cells(submission)]
-    for path, first, where, text in texts:
-        for found in PLACEHOLDER.finditer(text):
-            line = first or line_of(text, found.start())
-            what = re.split(r"[\n\"]", text[found.start() : found.start() + 50])[0]
-            what = "".join(filter(str.isprintable, what)).strip()
-            yield path, line, f"{where}'{what}' is left; write what belongs there."
+        for cell in cells(submission):
+            yield from ((path, cell.line, f"cell {cell.number}: ", said) for said in cell.source.split("\n"))
 
 
 @check(
@@ -138,22 +124,23 @@ def no_placeholder(submission: Submission) -> Iterator[Found]:
 def links_lead_somewhere(submission: Submission) -> Iterator[Found]:
     path = submission.at("README.md")
     text = submission.text(path)
-    prose = FENCE.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
-    for found in LINK.finditer(prose):
-        target = unquote(found[1])
-        if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//|#", target):
-            continue
-        file = path.parent / target.partition("#")[0].partition("?")[0]
-        line = line_of(text, found.start())
-        try:
-            inside = file.resolve().is_relative_to(submission.root.resolve())
-            there = inside and file.exists()
-        except (OSError, ValueError):
-            inside, there = True, False
-        if not inside:
-            yield path, line, f"the link to '{target[:60]}' leaves the repository; use a path inside or an address."
-        elif not there:
-            yield path, line, f"the link to '{target[:60]}' leads nowhere; correct the path."
+    for line, prose in markdown.prose(text):
+        for found in LINK.finditer(prose):
+            if why := _dead(submission, unquote(found[1])):
+                yield path, line, f"the link to '{found[1][:60]}' {why}."
+
+
+def _dead(submission: Submission, target: str) -> str | None:
+    """Why a link leads nowhere; None when it is an address, or leads to a file of the repository."""
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//|#", target):
+        return None
+    file = submission.project.folder / target.partition("#")[0].partition("?")[0]
+    try:
+        if not file.resolve().is_relative_to(submission.root.resolve()):
+            return "leaves the repository; use a path inside or an address"
+        return None if file.exists() else "leads nowhere; correct the path"
+    except (OSError, ValueError, RuntimeError):  # too long, or a loop of links
+        return "leads nowhere; correct the path"
 
 
 @check(

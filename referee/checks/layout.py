@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 
 from common.records import INTERFACE
-from referee.checks.base import FROM_V1, WARN_FROM_V1, Found, Submission, check, register
-from referee.checks.reading import LOCAL_PATH, MAX_SOURCE, Unreadable, line_of, parse_python, read_text
+from referee.checks.base import FROM_V1, WARN_FROM_V1, Found, Submission, check, register_reading
+from referee.checks.reading import LOCAL_PATH, MAX_SOURCE, MAX_TEXT, Unreadable, line_of, parse_python, read_text
 from referee.project import PAPER_NAME
 
 MAX_LINES = 450  # "about 400"
@@ -17,33 +17,7 @@ KNOWN = (*TEXTS, ".png", ".jpg", ".jpeg", ".svg", ".safetensors", ".bib")
 OFFERS = (*sorted(INTERFACE), "PRESETS", "PROBES")
 """What `common.experiment.Paper` asks of a paper's file."""
 
-_READING = (
-    ("001", "The file can be read", "What cannot be read cannot be judged.", "Save it as UTF-8, below the size limit."),
-    ("002", "The file is YAML", "Everything else is computed from it.", "Go to the line named; quotes often help."),
-    (
-        "003",
-        "Plain YAML: one document, no anchors, aliases or tags, not nested too deeply",
-        "Anchors and tags can make a small file huge or run code when it is read.",
-        "Write each value out where it is used.",
-    ),
-    ("004", "No field stands twice", "Readers and programs would see different values.", "Delete one of the two."),
-    ("005", "Every field is known", "A mistyped field would be ignored in silence.", "Use the name suggested."),
-    ("006", "Every required field is there", "Other rules rely on it.", "Add the field; the message gives an example."),
-    ("007", "Every value has its type and shape", "Programs read it.", "Write it in the form the message names."),
-    ("008", "Numbers are readable", "A value is compared as printed.", "Write digits and a point: 84.78."),
-    ("009", "Metrics are known", "A unit and a better direction belong to each.", "Use one of the list, or add yours."),
-    ("010", "Ids are unique", "Verdicts and reviews refer to them.", "Give each entry an id of its own."),
-    ("011", "Nothing contradicts itself", "A claim at odds with its metric cannot be judged.", "Follow the message."),
-    (
-        "012",
-        "Text holds no control characters, paths stay inside the project",
-        "Invisible characters deceive readers; a path out of the project could name any file.",
-        "Delete the character; name a path relative to the project's folder.",
-    ),
-)
-
-for _number, _title, _why, _fix in _READING:
-    register(f"PRJ-{_number}", f"project.yaml: {_title[0].lower()}{_title[1:]}", why=_why, fix=_fix, severity="error")
+register_reading("PRJ", "project.yaml")
 
 
 @check(
@@ -92,7 +66,7 @@ def texts_are_readable(submission: Submission) -> Iterator[Found]:
         if entry.path.suffix == ".ipynb":
             continue  # NB-001 reads it
         try:
-            read_text(entry.path, MAX_SOURCE if entry.path.suffix == ".py" else submission.limits.text_kib * 1024)
+            read_text(entry.path, MAX_SOURCE if entry.path.suffix == ".py" else MAX_TEXT)
         except Unreadable as error:
             yield entry.path, error.line, f"{error}; save it as UTF-8 text, no larger than needed."
 

@@ -49,7 +49,16 @@ def cells(submission: Submission) -> list[Cell]:
 
 
 def _read(submission: Submission) -> list[Cell]:
-    text = read_text(submission.at(f"{submission.name}.ipynb"), submission.limits.notebook_kib * 1024)
+    path = submission.at(f"{submission.name}.ipynb")
+    return notebook_cells(read_text(path, submission.limits.notebook_kib * 1024))
+
+
+def notebook_cells(text: str) -> list[Cell]:
+    """The cells of a notebook's text.
+
+    Raises:
+        Unreadable: it is no notebook of the format 4, or is not as such a notebook has to be.
+    """
     raw = parse_json(text)
     if not isinstance(raw, dict) or not isinstance(raw.get("cells"), list):
         raise Unreadable("is not a notebook: it holds no list of cells")

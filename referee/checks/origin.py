@@ -20,10 +20,9 @@ OTHER = re.compile(
 )
 
 ADMITS = re.compile(
-    r"(?i)\b(?:adapted|copied|taken|borrowed|ported|modified|derived|based\s+on\s+(?:the\s+)?(?:code|implementation))"
-    r"(?:\s+\w+){0,3}\s+(?:from|of|in|at|by)?\s*\S*https?://\S+"
-    r"|\bcopyright\s+(?:\(c\)|©)\s*\d{4}|\bSPDX-License-Identifier:|\bLicensed under the Apache License"
-    r"|https?://(?:www\.)?(?:github|gitlab)\.com/[\w.-]+/[\w.-]+/(?:blob|tree|raw)/\S+|stackoverflow\.com/[aq]\w*/\d+"
+    r"(?i)\b(?:adapted|copied|taken|borrowed|ported|modified|derived|based\s+on)\b[^\n]{0,80}\bhttps?://"
+    r"|\bcopyright\s+(?:\(c\)|©)\s{0,3}\d{4}|\bSPDX-License-Identifier:|\bLicensed under the Apache License"
+    r"|https?://(?:www\.)?(?:github|gitlab)\.com/[\w.-]+/[\w.-]+/(?:blob|tree|raw)/|stackoverflow\.com/[aq]\w{0,20}/\d"
 )
 """Words by which code says that it comes from elsewhere."""
 

@@ -6,11 +6,13 @@ import json
 import math
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
 MAX_TEXT = 1024 * 1024  # bytes of a text file
 MAX_SOURCE = 256 * 1024  # bytes of a Python file
+MAX_STATEMENTS = 2000  # at a Python file's top
 MAX_HEADER = 4 * 1024 * 1024  # bytes of a safetensors header
 MAX_TENSORS = 20_000
 
@@ -86,8 +88,7 @@ def parse_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
             raise Unreadable(f"holds the field '{twice[:60]}' twice in one object")
         return result
 
@@ -108,13 +109,16 @@ def parse_python(text: str) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return ast.parse(text)
+            tree = ast.parse(text)
         except SyntaxError as error:
             raise Unreadable(f"is not Python ({error.msg})", error.lineno or 1) from None
         except ValueError as error:
             raise Unreadable(f"is not Python ({error})") from None
         except (RecursionError, MemoryError):
             raise Unreadable("is nested too deeply to be read as Python") from None
+    if len(tree.body) > MAX_STATEMENTS:
+        raise Unreadable(f"has {len(tree.body):,} statements at its top, more than a person wrote")
+    return tree
 
 
 def safetensors_header(path: Path, limit: int) -> dict[str, Any]:
@@ -200,7 +204,7 @@ LOCAL_PATH = re.compile(
 
 
 ACTING = re.compile(
-    r"<\s*/?\s*(?:script|iframe|object|embed|applet|form|link|meta|style|base|svg|math|frame|frameset|input|button)\b"
+    r"<\s{0,9}/?\s{0,9}(?:script|iframe|object|embed|applet|form|link|meta|style|base|svg|math|frame|frameset|input|button)\b"
     r"|<[a-zA-Z][\w:-]*[\s/][^<>]*=",
     re.IGNORECASE,
 )
@@ -209,7 +213,8 @@ SCHEME = re.compile(r"\b(?:javascript|vbscript)\s*:|\bdata\s*:\s*\w+/\w|\bfile\s
 
 def acting(text: str) -> re.Match[str] | None:
     """HTML that runs, loads or asks for something: such elements, any element with attributes, links that run."""
-    return ACTING.search(text) or SCHEME.search(re.sub(r"[\t\r\n\0]", "", html.unescape(text)))
+    plain = html.unescape(re.sub(r"&#(?:\d{8,}|[xX][\da-fA-F]{8,});?", "", text))  # beyond all characters
+    return ACTING.search(text) or SCHEME.search(re.sub(r"[\t\r\n]", "", plain))
 
 
 def line_of(text: str, position: int) -> int:

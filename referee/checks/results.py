@@ -14,7 +14,7 @@ import numpy as np
 from common.errors import RecordError, UserError
 from common.records import PRESETS_ORDER, Record, Score, read_examples
 from referee.checks.base import FROM_V1, NOTE_FROM_V1, WARN_FROM_V1, Found, Submission, check
-from referee.checks.reading import PLACEHOLDER, Unreadable, parse_json, read_text, safetensors_header
+from referee.checks.reading import MAX_TEXT, PLACEHOLDER, Unreadable, parse_json, read_text, safetensors_header
 from referee.schema import METRICS
 
 MAX_RECORD = 256 * 1024  # bytes
@@ -56,6 +56,11 @@ def _record(submission: Submission, path: Path) -> Record | str:
         return f"{error}; run it again with --fresh."
     except RecordError as error:
         return str(error).replace(f"{path}: ", "").replace(str(path), path.name)
+    for score in record.scores:
+        if not abs(score.value) < 1e12:
+            return f"gives '{score.name[:60]}' the impossible value {score.value:.3g}; run it again."
+        if score.stderr is not None and not 0 <= score.stderr < 1e12:
+            return f"gives '{score.name[:60]}' the impossible standard error {score.stderr:.3g}; run it again."
     says = (record.project, record.preset, record.run)
     if says != (submission.name, preset, run):
         return f"says it is the record of {'/'.join(says)[:120]}; put it where it belongs, or run it again."
@@ -112,7 +117,7 @@ def records_can_be_read(submission: Submission) -> Iterator[Found]:
     severity=FROM_V1,
 )
 def some_claim_is_met(submission: Submission) -> Iterator[Found]:
-    if all(v.untried for v in submission.standing.verdicts if v.kind != "figure"):
+    if all(v.status == "not attempted" for v in submission.standing.verdicts if v.kind != "figure"):
         message = "no value and no ordering has a record to be judged by; publish the runs of at least one claim."
         yield submission.at("project.yaml"), 1, message
 
@@ -223,9 +228,7 @@ def _odd(score: Score) -> Iterator[str]:
         yield f"is of the weights {score.weights[:30]!r}, which are neither raw nor ema"
     if len(score.protocol.strip()) < 8 or PLACEHOLDER.search(score.protocol):
         yield "has no protocol that says how it was measured"
-    if score.stderr is not None and not (math.isfinite(score.stderr) and score.stderr >= 0):
-        yield f"has the impossible standard error {score.stderr}"
-    elif score.stderr is None and score.n > 1 and score.unit in ("nats", "bits/dim"):
+    if score.stderr is None and score.n > 1 and score.unit in ("nats", "bits/dim"):
         yield f"is a mean over {score.n:,} examples and has no standard error"
     elif score.stderr == 0 and score.n > 1 and score.unit in ("nats", "bits/dim"):
         yield f"has no spread at all over {score.n:,} examples"
@@ -316,7 +319,7 @@ def neighbours_agree(submission: Submission) -> Iterator[Found]:
         else:
             if config != record.config:
                 yield beside, 1, "differs from the configuration in record.json; publish the run again."
-        yield from _curve(path.with_name("metrics.jsonl"), record, submission.limits.text_kib * 1024)
+        yield from _curve(path.with_name("metrics.jsonl"), record, MAX_TEXT)
 
 
 def _curve(path: Path, record: Record, limit: int) -> Iterator[Found]:
@@ -359,8 +362,9 @@ def tables_are_fresh(submission: Submission) -> Iterator[Found]:
 
     path = submission.at("README.md")
     text = submission.text(path)
+    sections = tables.readme_sections(submission.standing)
     try:
-        fresh = tables.fill(text, tables.readme_sections(submission.standing), path.name)
+        fresh = tables.fill(text, sections, path.name)
     except UserError as error:
         line = re.match(r"README\.md:(\d+): ", str(error))
         yield path, int(line[1]) if line else 1, re.sub(r"^README\.md:(\d+:)? ?", "", str(error))

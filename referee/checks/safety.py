@@ -6,10 +6,11 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from referee.checks.base import FROM_V1, MAX_FILES, WARN_FROM_V1, Found, Submission, check
+from referee.checks.base import FROM_V1, MAX_FILES, WARN_FROM_V1, Entry, Found, Submission, check
 from referee.checks.layout import TEXTS
 from referee.checks.notebook import cells
 from referee.checks.reading import (
+    MAX_TEXT,
     PLACEHOLDER,
     Unreadable,
     line_of,
@@ -66,7 +67,7 @@ SECRETS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("an API key", re.compile(r"\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{32,}")),
     ("a PyPI token", re.compile(r"\bpypi-[A-Za-z0-9_-]{60,}")),
     ("an npm token", re.compile(r"\bnpm_[A-Za-z0-9]{36}\b")),
-    ("a JSON web token", re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}")),
+    ("a JSON web token", re.compile(r"\beyJ[A-Za-z0-9_-]{10,300}\.eyJ[A-Za-z0-9_-]{10,4000}\.[A-Za-z0-9_-]{10}")),
     (
         "a password in an address",
         re.compile(r"\b[a-z][a-z0-9+]{1,20}://[^\s/:@'\"<>]{1,100}:[^\s/@'\"<>]{3,100}@[\w.-]+"),
@@ -87,7 +88,7 @@ INVISIBLE = re.compile(
 )
 """Characters that are not seen, or change the direction in which others are read."""
 
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 CODING = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-_.a-zA-Z0-9]+)")
 GREEK_LIKE_LATIN = frozenset("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο")
 
@@ -151,6 +152,7 @@ def nothing_is_huge(submission: Submission) -> Iterator[Found]:
     for entry in files:
         if entry.size > limits.file_mib * MIB:
             yield entry.path, 1, f"is {entry.size / MIB:.1f} MiB; the limit is {limits.file_mib} MiB. Make it smaller."
+    for entry in submission.entries:
         if len(entry.path.relative_to(submission.project.folder).parts) > MAX_DEEP + 1:
             yield entry.path, 1, f"lies more than {MAX_DEEP} folders deep; move it up."
     if (total := sum(e.size for e in files)) > limits.project_mib * MIB:
@@ -277,21 +279,20 @@ def _look_alike(word: str) -> str | None:
 def _texts(submission: Submission) -> Iterator[tuple[Path, str]]:
     """All text of the project, file by file; of the notebook its sources and textual outputs, as the file has them."""
     for entry in submission.files(*TEXTS, ".svg", ".bib"):
-        limit = submission.limits.notebook_kib if entry.path.suffix == ".ipynb" else submission.limits.text_kib
         try:
-            text = read_text(entry.path, limit * 1024)
+            text = read_text(entry.path, submission.limits.notebook_kib * 1024 if _is_notebook(entry) else MAX_TEXT)
         except Unreadable:
             continue  # LAY-003 and NB-001 say so
-        yield entry.path, _without_pictures(text) if entry.path.suffix == ".ipynb" else text
+        yield entry.path, _without_pictures(text) if _is_notebook(entry) else text
+
+
+def _is_notebook(entry: Entry) -> bool:
+    return entry.path.suffix.lower() == ".ipynb"
 
 
 def _without_pictures(text: str) -> str:
     """A notebook's file without its pictures, whose random letters look like secrets; lines stay where they are."""
-    return re.sub(r'("image/(?:png|jpeg)": )(?:"[A-Za-z0-9+/=\\n]*"|\[[^\]]*\])', _blank, text)
-
-
-def _blank(found: re.Match[str]) -> str:
-    return found[1] + "\n" * found[0].count("\n")
+    return re.sub(r'(?<=")[A-Za-z0-9+/]{70,}={0,2}(?:\\n)?(?=")', "", text)
 
 
 @check(
@@ -307,7 +308,7 @@ def pictures_are_pictures(submission: Submission) -> Iterator[Found]:
                 yield entry.path, 1, f"is no {entry.path.suffix[1:].upper()} picture; save it again."
     for entry in submission.files(".svg"):
         try:
-            text = read_text(entry.path, submission.limits.text_kib * 1024)
+            text = read_text(entry.path)
         except Unreadable as error:
             yield entry.path, error.line, f"{error}; save it as PNG."
             continue

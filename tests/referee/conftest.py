@@ -1,7 +1,11 @@
 """A small repository with one invented paper, made anew for each test; records are written by `common.records`."""
 
+import base64
 import importlib.util
+import json
+import shutil
 import struct
+import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -11,9 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from common.records import Record, Score, code_digest, write_examples, write_text
+from referee import tables
 from referee.project import Project
+from referee.standing import standing
 
 PROJECT_YAML = """\
 stage: v1
@@ -271,3 +278,190 @@ def edit(project: Project) -> Callable[[str, str], None]:
         path.write_text(text.replace(old, new, 1))
 
     return replace
+
+
+README = """\
+# A paper on toys
+
+Maker & Player, ICLR 2016, [arXiv 1509.00519](https://arxiv.org/abs/1509.00519). The code is [`toy.py`](toy.py).
+
+## Run it
+
+```sh
+referee run toy --preset smoke     # seconds
+referee run toy --preset laptop
+```
+
+## What came out
+
+<!-- referee:claims -->
+<!-- /referee:claims -->
+
+<!-- referee:results -->
+<!-- /referee:results -->
+
+## What differs
+
+<!-- referee:deviations -->
+<!-- /referee:deviations -->
+"""
+
+TOY_TEST = '''\
+"""The mathematics of toys."""
+
+from projects.toy import toy
+
+
+def test_more_samples_need_a_sample():
+    assert toy.Config(k=2).k == 2
+'''
+
+
+def notebook_text(cells: list[dict[str, Any]]) -> str:
+    """A notebook of these cells, as Jupyter writes it."""
+    filled = [
+        {
+            "id": f"c{i}",
+            "metadata": {},
+            **({"outputs": [], "execution_count": None} if c["cell_type"] == "code" else {}),
+        }
+        | c
+        for i, c in enumerate(cells)
+    ]
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    whole = {"cells": filled, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def good_cells() -> list[dict[str, Any]]:
+    """A small notebook with nothing wrong."""
+    picture = {"image/png": base64.b64encode(png()).decode(), "text/plain": ["<Figure>"]}
+    return [
+        {"cell_type": "markdown", "source": ["# A paper on toys\n", "\n", "What is shown."]},
+        {
+            "cell_type": "code",
+            "source": ["print(1)"],
+            "execution_count": 1,
+            "outputs": [{"output_type": "stream", "name": "stdout", "text": ["1\n"]}],
+        },
+        {"cell_type": "markdown", "source": ["A figure."]},
+        {
+            "cell_type": "code",
+            "source": ["fig"],
+            "execution_count": 2,
+            "outputs": [{"output_type": "display_data", "data": picture, "metadata": {}}],
+        },
+    ]
+
+
+@pytest.fixture
+def submitted(project: Project, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The invented paper as a whole version 1, in which no check finds anything wrong. Made once, then copied."""
+    kept = tmp_path_factory.getbasetemp() / "submitted"
+    if not kept.exists():
+        _submit(project, request.getfixturevalue("make"), request.getfixturevalue("edit"))
+        shutil.copytree(project.folder, kept)
+    else:
+        shutil.copytree(kept, project.folder, dirs_exist_ok=True)
+    return project
+
+
+def _submit(project: Project, make: MakeRecord, edit: Callable[[str, str], None]) -> None:
+    folder = project.folder
+    edit("family: vae", "family: toys")  # no family that calls for probes
+    toy = '"""A Paper on Toys (Maker & Player, ICLR 2016), invented for tests: B examples, k samples, L_k its bound."""'
+    project.paper_file.write_text(TOY.replace('"""An invented paper."""', toy))
+    (folder / "test_toy.py").write_text(TOY_TEST)
+    (folder / "README.md").write_text(README)
+    (folder / "toy.ipynb").write_text(notebook_text(good_cells()))
+    rng = np.random.default_rng(0)
+    versions = {"python": "3.11", "torch": "2.13.0", "numpy": "2.4"}
+    for run, nll in {"k1": 86.0, "k5": 85.5, "k50": 85.0}.items():
+        make(
+            "laptop",
+            run,
+            nll + rng.standard_normal(50),
+            picture=True,
+            config={"k": int(run[1:])},
+            git_sha="0" * 40,
+            environment=versions,
+            steps=4,
+        )
+        write_text(project.results / "laptop" / run / "config.json", json.dumps({"k": int(run[1:])}))
+    save_file({"w": np.ones((2, 3), np.float32)}, project.results / "laptop" / "k50" / "weights.safetensors")
+    standing_now = standing(project)
+    text = tables.fill(README, tables.readme_sections(standing_now), "README.md")
+    (folder / "README.md").write_text(text)
+
+
+class Damage:
+    """Ways to spoil a project, for tables of what must be caught."""
+
+    def __init__(self, project: Project):
+        self.project, self.folder, self.root = project, project.folder, project.root
+
+    def write(self, path: str, content: str | bytes) -> Path:
+        """Put a file into the project's folder."""
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
+        return target
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Replace a piece of a file, which must be there."""
+        text = (self.folder / path).read_text()
+        assert old in text, old
+        self.write(path, text.replace(old, new, 1))
+
+    def append(self, path: str, text: str) -> None:
+        self.write(path, (self.folder / path).read_text() + text)
+
+    def delete(self, path: str) -> None:
+        (self.folder / path).unlink()
+
+    def link(self, path: str, target: str | Path) -> None:
+        """Put a symbolic link in the place of a file."""
+        place = self.folder / path
+        if place.is_file() or place.is_symlink():
+            place.unlink()
+        elif place.is_dir():
+            shutil.rmtree(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+    def record(self, run: str = "laptop/k50", **fields: Any) -> None:
+        """Change fields of a record; `score_…` those of its first score."""
+        path = f"results/{run}/record.json"
+        raw = json.loads((self.folder / path).read_text())
+        for name, value in fields.items():
+            if name.startswith("score_"):
+                raw["scores"][0][name.removeprefix("score_")] = value
+            else:
+                raw[name] = value
+        self.write(path, json.dumps(raw, indent=1))
+
+    def notebook(self, change: Callable[[list[dict[str, Any]]], Any]) -> None:
+        """Change the notebook's cells in place."""
+        cells = good_cells()
+        change(cells)
+        self.write("toy.ipynb", notebook_text(cells))
+
+    def output(self, **output: Any) -> None:
+        """Give the notebook's last cell this output."""
+        self.notebook(lambda cells: cells[3].update(outputs=[output]))
+
+    def safetensors(self, header: str | bytes, body: bytes = b"", length: int | None = None) -> None:
+        """Put weights of this header into the results."""
+        raw = header if isinstance(header, bytes) else header.encode()
+        start = (len(raw) if length is None else length).to_bytes(8, "little")
+        self.write("results/laptop/k50/weights.safetensors", start + raw + body)
+
+    def git(self) -> None:
+        """Make the repository a git repository with everything in it staged."""
+        for arguments in (["init", "-q"], ["add", "-A", "-f"]):
+            subprocess.run(["git", "-C", str(self.root), *arguments], check=True)
+
+
+@pytest.fixture
+def damage(submitted: Project) -> Damage:
+    return Damage(submitted)
