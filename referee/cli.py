@@ -37,6 +37,7 @@ COMMANDS = (
     "status",
     "gate",
     "assign",
+    "grade",
 )
 
 EPILOG = """exit status: 0 fine, 1 something fell short, 2 wrong usage, 130 interrupted.
@@ -341,6 +342,20 @@ def parser() -> argparse.ArgumentParser:
     assign.add_argument("--seed", type=int, required=True, metavar="N", help="decides between equal assignments")
     assign.add_argument("--dry-run", action="store_true", help="print the assignment, and leave it at that")
     assign.add_argument("--previous", metavar="FILE", help="follow this one (default: reviews/assignment.yaml)")
+
+    grade = add(
+        "grade",
+        "compute grades, into a folder outside the repository",
+        "Compute everybody's grade from the last commit, its history and marks.yaml in the editor's private folder, and\n"
+        "write grades.csv, grades.json and an explanation for each person there. docs/grading.md has the formula.\n"
+        "Exits with 1 if a mark is missing or contradicts the history.",
+        "  referee grade --private ../grades\n  referee grade --private ../grades --as-of 2027-02-14",
+    )
+    grade.add_argument("--private", required=True, metavar="DIR", help="holds marks.yaml; not inside the repository")
+    grade.add_argument(
+        "--as-of", metavar="DATE", help="'2027-02-14' or '2027-02-14 18:00' (default: the last commit's)"
+    )
+    _format(grade)
     return top
 
 
@@ -480,6 +495,10 @@ def _dispatch(arguments: list[str]) -> int:
         from referee import assignment
 
         return assignment.assign_command(options)
+    if options.command == "grade":
+        from referee import grades
+
+        return grades.grade_command(options)
     from referee import report
 
     return report.report_command(options)

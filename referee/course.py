@@ -83,11 +83,49 @@ class Late(Part):
     penalty: Share = Decimal("0.25")
 
 
+Points = Annotated[Number, Field(ge=0, le=100), PlainSerializer(float)]
+
+
+class Costs(Part):
+    """What a finding weighs, by its severity: the points that it costs a team that ships it, and its weight in what a
+    reviewer found and missed."""
+
+    critical: Points = Decimal(10)
+    major: Points = Decimal(5)
+    minor: Points = Decimal(1)
+
+
+class Reviewing(Part):
+    """What a review is worth: how its four measures weigh; together 1."""
+
+    recall: Share = Decimal("0.4")
+    """How much of what the editor found the reviewer has, too."""
+    precision: Share = Decimal("0.2")
+    """How much of what the reviewer found held."""
+    coverage: Share = Decimal("0.2")
+    """How much of the checklist is answered."""
+    evidence: Share = Decimal("0.2")
+    """How many of the answers cite something that is there."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Reviewing":
+        if (total := self.recall + self.precision + self.coverage + self.evidence) != 1:
+            message = f"recall, precision, coverage and evidence make {total} together, not 1"
+            raise refuse("contradiction", message, at=("evidence",))
+        return self
+
+
 class Grading(Part):
-    """How the versions weigh; together 1."""
+    """How grades are computed; docs/grading.md explains each number. v1 and v2 are together 1."""
 
     v1: Share = Decimal("0.4")
     v2: Share = Decimal("0.6")
+    review: Share = Decimal("0.25")
+    """The share of reviewing in the grade of somebody who has both a project and reviews."""
+    findings: Costs = Costs()
+    reviewing: Reviewing = Reviewing()
+    contribution: Share = Decimal("0.25")
+    """Whoever wrote less than this share of an equal part of a project's lines is shown to the editor."""
 
     @model_validator(mode="after")
     def _whole(self) -> "Grading":
