@@ -62,7 +62,7 @@ STAND_INS = {
         """
         mkdir -p .venv/bin
         cp "$TEST_REFEREE" .venv/bin/referee
-        touch -d 2000-01-01 requirements.lock pyproject.toml
+        touch -t 200001010000 requirements.lock pyproject.toml
         touch .venv/.done
         """,
     ),
@@ -413,6 +413,7 @@ def test_a_submission_that_falls_short_says_why_and_is_run_all_the_same(here):
 
 
 def test_a_change_of_no_project_runs_none(here):
+    here.commit({"projects/toy/project.yaml": PROPOSAL})
     head = here.commit({"README.md": "x"}, "work")
     status, said = here.act("submission", "pull_request", here.pull_request(head))
     assert status == 0, said
