@@ -346,7 +346,7 @@ def parser() -> argparse.ArgumentParser:
     grade = add(
         "grade",
         "compute grades, into a folder outside the repository",
-        "Compute everybody's grade from the last commit, its history and marks.yaml in the editor's private folder, and\n"
+        "Compute everybody's grade from the last commit, its history and marks.yaml in the editor's private folder;\n"
         "write grades.csv, grades.json and an explanation for each person there. docs/grading.md has the formula.\n"
         "Exits with 1 if a mark is missing or contradicts the history.",
         "  referee grade --private ../grades\n  referee grade --private ../grades --as-of 2027-02-14",
