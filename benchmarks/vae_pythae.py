@@ -118,8 +118,9 @@ def main() -> Comparison:
 
     split = Split((train > 0).to(torch.uint8))
 
-    def ours(amp: Literal["bf16"] | None = None) -> int:
+    def ours(amp: Literal["bf16"] | None = None, matmul: Literal["highest", "medium"] = "highest") -> int:
         torch.set_flush_denormal(True)  # as `execute` does for every run
+        torch.set_float32_matmul_precision(matmul)  # "medium": products of bfloat16, sums of float32
         torch.manual_seed(0)
         model = nn.ModuleDict({"encoder": Encoder(), "decoder": decoder()})
         adam = torch.optim.Adam(model.parameters(), LR, fused=True)
@@ -135,8 +136,10 @@ def main() -> Comparison:
             state = State(model, {"adam": adam}, generator)
             steps = EPOCHS * len(batches)
             fit(state, batches, lambda _, b: sgd_step(loss, adam, b.x.float(), amp=amp), steps=steps, run=run)
-        trained["ours, bf16" if amp else "ours"] = (model["encoder"], model["decoder"])
+        name = "ours, bf16" if amp else "ours, medium" if matmul == "medium" else "ours"
+        trained[name] = (model["encoder"], model["decoder"])
         torch.set_flush_denormal(False)
+        torch.set_float32_matmul_precision("highest")
         return EPOCHS * len(train)
 
     comparison = Comparison(
@@ -146,10 +149,20 @@ def main() -> Comparison:
         "at least 1.8",
         "fit",
         "pythae BaseTrainer",
-        take_turns({"fit": ours, "fit, bf16": lambda: ours("bf16"), "pythae BaseTrainer": theirs}, turns=5),
+        take_turns(
+            {
+                "fit": ours,
+                "fit, bf16": lambda: ours("bf16"),
+                "fit, medium": lambda: ours(matmul="medium"),
+                "pythae BaseTrainer": theirs,
+            },
+            turns=5,
+        ),
     )
-    bf16, peer = comparison.rates["fit, bf16"], comparison.rates[comparison.peer]
-    comparison.notes["ratio with amp='bf16'"] = statistics.median(a / b for a, b in zip(bf16, peer, strict=True))
+    peer = comparison.rates[comparison.peer]
+    for variant, how in {"fit, bf16": "amp='bf16'", "fit, medium": "float32 matmul precision 'medium'"}.items():
+        ratios = (a / b for a, b in zip(comparison.rates[variant], peer, strict=True))
+        comparison.notes[f"ratio with {how}"] = statistics.median(ratios)
     for name, networks in trained.items():
         comparison.notes[f"test ELBO after training, {name} (nats)"] = test_bound(*networks, test)
     return comparison

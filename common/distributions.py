@@ -29,7 +29,7 @@ def bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
     Written as x.l - softplus(l), which is finite for every logit. For x strictly between 0 and 1 this is the
     cross-entropy (Kingma & Welling's use of grey levels as targets), which is not the log of a normalised density.
     """
-    return torch.linalg.vecdot(logits, x) - F.softplus(logits).sum(-1)
+    return torch.linalg.vecdot(logits, x) - F.softplus(logits).sum(-1)  # type: ignore[no-any-return]
 
 
 def normal_kl(mean: Tensor, log_var: Tensor) -> Tensor:
