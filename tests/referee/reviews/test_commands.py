@@ -172,6 +172,15 @@ def test_text_of_others_stays_text_in_forms(cohort: Cohort, capsys: pytest.Captu
     capsys.readouterr()
 
 
+def test_words_of_a_form_in_what_people_wrote_are_not_filled(
+    cohort: Cohort, capsys: pytest.CaptureFixture[str]
+) -> None:
+    respond(cohort, ("- test: projects/toy/test_toy.py::test_right", "- no test: __RULINGS__"))
+    assert main(["decide", "toy", "--as", "eve"]) == 0
+    assert "no test: __RULINGS__ |" in cohort.read("reviews/toy/decision.md")
+    capsys.readouterr()
+
+
 # -- How good a review was ---------------------------------------------------------------------------------------------
 
 

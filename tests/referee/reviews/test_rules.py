@@ -368,11 +368,11 @@ def test_checks_of_reviews_are_no_evidence(cohort: Cohort) -> None:
 
 def test_outputs_are_made_again(cohort: Cohort) -> None:
     """A cited check is run again at the reviewed commit, whatever the files say now."""
-    said = check_says(cohort.project, "v1", ["LAY-002"])
+    said = check_says(cohort.project, "v1", ["LAY-004"])
     assert said.good
-    line = f"  - evidence: `check LAY-002` `sha256:{said.digest}`"
+    line = f"  - evidence: `check LAY-004` `sha256:{said.digest}`"
     cohort.review("carol", (FIRST, line))
-    cohort.write("projects/toy/toy.py", "")
+    cohort.write("projects/toy/toy.py", "def (")
     assert "REV-025" not in {rule for rule, _ in cohort.says(code=True)}
     cohort.review("carol", (FIRST, line.replace(said.digest, SHA)))
     assert any(rule == "REV-025" and said.digest in message for rule, message in cohort.says(code=True))
