@@ -212,7 +212,7 @@ class History:
             HistoryError: the branch's beginning was not fetched.
         """
         listed = self._text(
-            "log", "--first-parent", "--diff-merges=first-parent", "--no-renames", "--name-status", "-z",
+            "log", "--first-parent", "--no-renames", "--name-status", "-z",
             "--format=%x01%H %ct %P", f"--max-count={MAX_COMMITS}", tip, "--", path,
         )  # fmt: skip
         found: list[tuple[Commit, bool]] = []

@@ -332,7 +332,7 @@ def changes(history: History, base: str, head: str) -> list[Change]:
     other: list[str] = []
     for changed in history.changes(base, head):
         path = changed.path
-        match = re.match(r"(projects|reviews)/([^/]+)/", path)
+        match = re.match(r"(projects|reviews)/([^/]+)(/|$)", path)  # a link may stand in a folder's place
         if match and PAPER_NAME.fullmatch(match[2]):
             if match[1] == "projects":
                 by_paper.setdefault(match[2], []).append(path)
@@ -547,8 +547,9 @@ class Gate:
         if change.kind == "other":
             some = ", ".join(printable(p, 60) for p in change.paths[:3])
             more = f" and {len(change.paths) - 3} more" if len(change.paths) > 3 else ""
-            message = f"{some}{more}: outside of projects and reviews; a maintainer looks at this."
-            yield Finding("STG-013", "note", _file(change), 1, message)
+            message = f"{some}{more}: outside of projects and reviews. Propose it by itself; a maintainer looks at it."
+            mixed = len(self.changes) > 1  # with a submission, of which such a change is no part
+            yield Finding("STG-013", "warning" if mixed else "note", _file(change), 1, message)
         elif change.kind == "course":
             yield from self._readable(COURSE)
         elif change.paper is not None and change.kind in ("review", "response", "decision"):

@@ -72,7 +72,7 @@ _AT_THE_GATE: dict[str, tuple[Severity, str, str, str]] = {
         "Put the files back. A proposal may still be withdrawn.",
     ),
     "STG-013": (
-        "note",
+        "warning",
         "A submission changes projects and reviews, and nothing else",
         "Common code and rules concern everybody.",
         "Propose such a change by itself; a maintainer looks at it.",

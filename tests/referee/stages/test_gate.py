@@ -297,10 +297,20 @@ def test_a_proposal_may_be_withdrawn(proposed: Repository) -> None:
 
 
 def test_other_files_are_for_a_maintainer(proposed: Repository) -> None:
-    proposed.commit(("common/x.py", ""), ("projects/\x1b[31m/y", ""), (CODE, "x = 1\n"))
+    proposed.commit(("common/x.py", ""), ("projects/\x1b[31m/y", ""))
     gate = proposed.gate()
     assert [f"{f.severity} {f.rule}" for f in gate.findings] == ["note STG-013"]
     assert "\x1b" not in said(gate)
+    proposed.commit((CODE, "x = 1\n"))  # hidden among a team's work
+    assert [f"{f.severity} {f.rule}" for f in proposed.gate().findings] == ["warning STG-013"]
+
+
+def test_a_link_in_a_folders_place(submitted: Repository) -> None:
+    (submitted.root / "projects/other").symlink_to("toy")
+    (submitted.root / "reviews").mkdir()
+    (submitted.root / "reviews/toy").symlink_to("/etc")
+    submitted.commit()
+    assert {"STG-001", "STG-012"} <= set(rules(submitted.gate("ada")))
 
 
 # -- history ----------------------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ def test_changes_files_and_names(proposed: Repository) -> None:
     assert history.text(base, odd) is None
     assert history.text(head, "projects/toy/*") is None  # a path, not a pattern
     assert history.text(head, "projects/toy") is None  # a folder
+    assert len(history.of_path(YAML, head)) == 2
+    assert history.of_path("projects/*/project.yaml", head) == []
     assert history.names(head, "projects/toy") == ["a b\nc\t*.txt", "project.yaml"]
     assert history.uncommitted() == 0
     proposed.write("projects/toy/new.py", "")
