@@ -1,0 +1,213 @@
+"""Where the rehearsal plays: a bare repository as the forge, one clone to work in, a clock of its own, and a script.
+
+Every step is one sentence and the commands that make it; all is written down for the tutorial. Commands run as people
+type them, in processes of their own, with the referee of the copy.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FORGE = "course/papers"
+
+
+@dataclass
+class Stage:
+    """A forge and a clone in `folder`; `script` is the Markdown that the tutorial consists of.
+
+    `clock` is when commits are made and pushed, in UTC: the past, so that it never lies ahead of the real clock.
+    """
+
+    folder: Path
+    clock: str = "2026-02-16T09:00:00Z"
+    script: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # the rules by which something was refused, in order
+
+    @property
+    def clone(self) -> Path:
+        return self.folder / "papers"
+
+    # -- Words ---------------------------------------------------------------------------------------------------------
+
+    def scene(self, title: str, what: str) -> None:
+        self.script.append(f"## {title}\n\n{what}")
+
+    def say(self, what: str) -> None:
+        self.script.append(what)
+
+    # -- Commands ------------------------------------------------------------------------------------------------------
+
+    def run(self, command: str, *, shows: str | None = "", fails: bool = False) -> str:
+        """Run a command in the clone and write it down.
+
+        Args:
+            command: as it is typed. No shell sees it.
+            shows: a regular expression: the lines of what is printed that the tutorial shows ('' all, None none).
+            fails: whether it has to be refused.
+
+        Raises:
+            AssertionError: it came out otherwise.
+        """
+        words = shlex.split(command)
+        words = [sys.executable, "-m", *words] if words[0] in ("referee", "pytest") else words
+        done = subprocess.run(
+            words, cwd=self.clone, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        said = done.stdout
+        assert (done.returncode != 0) == fails, f"{command}: exit status {done.returncode}\n{said}"
+        assert "Traceback" not in said, said
+        shown = "" if shows is None else "\n".join(line for line in said.splitlines() if re.search(shows, line))
+        self.script.append("```console\n" + f"$ {command}\n{normal(shown)}".strip() + "\n```")
+        return said
+
+    def git(self, *words: str) -> str:
+        """A git command that the tutorial does not show."""
+        done = subprocess.run(["git", *words], cwd=self.clone, env=self._environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"git {' '.join(words)}: {done.stderr}"
+        return done.stdout.strip()
+
+    def text(self, path: str) -> str:
+        return (self.clone / path).read_text(encoding="utf-8")
+
+    def write(self, path: str, text: str) -> None:
+        file = self.clone / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        text = self.text(path)
+        assert text.count(old) == 1, f"{path} holds {text.count(old)} times: {old}"
+        self.write(path, text.replace(old, new))
+
+    # -- The forge -----------------------------------------------------------------------------------------------------
+
+    def branch(self, name: str) -> None:
+        self.git("switch", "--quiet", "--force-create", name, "main")
+
+    def commit(self, message: str, *, who: str, at: str | None = None) -> str:
+        """Commit everything; the commit's id."""
+        self.clock = at or self.clock
+        self.git("add", "--all")
+        self.git("-c", f"user.name={who}", "-c", f"user.email={who}@example.org", "commit", "--quiet", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def gate(self, who: str, *, pushed: str | None = None, refuses: str | None = None) -> None:
+        """What the forge does with a pull request: the gate, with the event's payload, as submission.yml has it.
+
+        Args:
+            pushed: when the forge received it, if not by the clock.
+            refuses: the rules that shut the gate, all of them; open when not given.
+        """
+        event = self.folder / "event.json"
+        event.write_text(json.dumps(self._payload(who, pushed or self.clock)))
+        command = f"referee gate --base origin/main --event ../event.json --actor {who}"
+        said = self.run(command, shows=r"·|^\S error|^ {4}|The gate", fails=refuses is not None)
+        if refuses is not None:
+            rules = set(re.findall(r"error +([A-Z]{3}-\d{3})", said))
+            assert rules == set(refuses.split()), said
+            self.refused += refuses.split()
+
+    @contextmanager
+    def attempt(self, what: str, *, who: str, refuses: str, at: str | None = None) -> Iterator[None]:
+        """A change that the gate has to refuse, by these rules; it is taken back afterwards.
+
+        The body makes the change; `at` is when the forge receives it, if not by the clock.
+        """
+        begin = self.git("rev-parse", "HEAD")
+        self.say(what)
+        yield
+        self.commit(what, who=who, at=self.clock)
+        self.gate(who, pushed=at, refuses=refuses)
+        self.git("reset", "--quiet", "--hard", begin)
+
+    def refusal(self, command: str, rule: str) -> None:
+        """A command that has to be refused, by this rule."""
+        said = self.run(command, shows=rf"{rule}|^ {{4}}", fails=True)
+        assert rule in said, said
+        self.refused.append(rule)
+
+    def merge(self, branch: str) -> None:
+        """The editor merges what passed the gate, and the forge has it."""
+        self.git("switch", "--quiet", "main")
+        name = ["-c", "user.name=edith", "-c", "user.email=edith@example.org"]
+        self.git(*name, "merge", "--quiet", "--no-ff", "-m", f"Merge {branch}", branch)
+        self.git("push", "--quiet", "origin", "main")
+
+    def _payload(self, who: str, pushed: str) -> dict[str, object]:
+        """A pull_request event of a fork, with the fields that the workflow and the referee look at."""
+        person = {"login": who, "id": 1, "type": "User", "site_admin": False}
+        head, base = self.git("rev-parse", "HEAD"), self.git("rev-parse", "origin/main")
+        here = {"full_name": FORGE, "fork": False, "default_branch": "main"}
+        fork = {"full_name": f"{who}/papers", "fork": True, "pushed_at": pushed}
+        return {
+            "action": "synchronize",
+            "number": 1,
+            "pull_request": {
+                "number": 1,
+                "state": "open",
+                "user": person,
+                "updated_at": pushed,
+                "head": {"ref": "work", "sha": head, "user": person, "repo": fork},
+                "base": {"ref": "main", "sha": base, "repo": here},
+            },
+            "repository": here,
+            "sender": person,
+        }
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
+            **{name: os.environ[name] for name in ("TMPDIR", "SYSTEMROOT") if name in os.environ},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(self.folder / "home"),
+            "PYTHONPATH": str(self.clone),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "100",
+            "NO_COLOR": "1",
+            "LC_ALL": "C.UTF-8",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_SYSTEM": os.devnull,
+            "GIT_AUTHOR_DATE": self.clock,
+            "GIT_COMMITTER_DATE": self.clock,
+        }
+
+
+def normal(text: str) -> str:
+    """Output without what differs from one day or machine to another: hashes, times that something took."""
+    text = re.sub(r"\b[0-9a-f]{64}\b", "<sha256>", text)
+    text = re.sub(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{10,40}\b", "<commit>", text)
+    text = re.sub(r"\b\d+(\.\d+)? ?s\b", "… s", text)
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+
+
+def set_up(folder: Path, course: str) -> Stage:
+    """A copy of this repository without its projects as the forge's first commit, with a course of its own."""
+    stage = Stage(folder)
+    stage.clone.mkdir(parents=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in sorted(listed.stdout.decode().split("\0")):
+        source = ROOT / name
+        project = name.startswith("projects/") and name.count("/") > 1
+        if not name or project or name.startswith(("benchmarks/", "tests/")) or not source.is_file():
+            continue
+        target = stage.clone / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    stage.write("course.yaml", course)
+    stage.git("init", "--quiet", "--initial-branch=main")
+    stage.git("init", "--quiet", "--bare", "../origin.git")
+    stage.git("remote", "add", "origin", str(folder / "origin.git"))
+    return stage
