@@ -329,7 +329,9 @@ def names_are_plain(submission: Submission) -> Iterator[Found]:
     for entry in submission.entries:
         name = entry.path.name
         stem = name.partition(".")[0].lower()
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", name) or name.endswith("."):
+        if name.startswith(".") and entry.kind == "file":
+            yield entry.path, 1, "is hidden from most people who look; delete it, or give it a name without the point."
+        elif not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.+-]{0,99}", name) or name.endswith("."):
             yield entry.path, 1, "has a name of other characters than letters, digits, '.', '_', '-', '+'; rename it."
         elif stem in ("con", "prn", "aux", "nul") or re.fullmatch(r"(?:com|lpt)\d", stem):
             yield entry.path, 1, "has a name that Windows reserves; rename it."

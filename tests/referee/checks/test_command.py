@@ -259,6 +259,6 @@ def test_the_guides_example_is_a_check_that_works(registry: dict[str, Any], dama
     exec(example, {"check": check, "Submission": Submission, "Iterator": Iterator, "Found": base.Found})
     assert run(Submission(damage.project, "v2")).findings == ()
     damage.replace("README.md", "Maker & Player, ", "")
-    (first, second) = run(Submission(damage.project, "v2")).findings
+    first, second = run(Submission(damage.project, "v2")).findings
     assert first.message == "does not name Ada Maker; add them below the title."
     assert (second.severity, run(Submission(damage.project, "v1")).errors) == ("error", 0)

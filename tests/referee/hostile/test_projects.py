@@ -277,3 +277,17 @@ def snapshot(root: Path) -> dict[str, tuple[int, int]]:
 def peak() -> float:
     """The most memory that this process ever took, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@pytest.mark.parametrize("path", ["project.yaml", "README.md", "toy.py", "toy.ipynb", RECORD, CURVE])
+def test_a_link_gives_nothing_away(
+    path: str, damage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What a link leads to is not read: messages go to a public page, and the file may be the machine's own."""
+    (tmp_path / "secret").write_text("hunter2: hunter2\n")
+    damage.link(path, tmp_path / "secret")
+    monkeypatch.chdir(damage.root)
+    assert main(["check", "toy", "--stage", "v1", "--format", "json"]) == 1
+    out, err = capfd.readouterr()
+    assert "SEC-001" in out
+    assert "hunter2" not in out + err
