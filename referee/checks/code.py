@@ -263,7 +263,7 @@ def execute(command: Sequence[str], folder: Path, seconds: float) -> tuple[int, 
     It is stopped with all that it started; what is kept of its output is bounded; it is given nothing to read.
     """
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "MPLBACKEND"},  # a notebook has its own
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait asleep: several commands at a time are the rule here
         "PYTHONIOENCODING": "utf-8",
         "PYTHONDONTWRITEBYTECODE": "1",  # a check leaves nothing behind

@@ -2,6 +2,7 @@
 
 import json
 import keyword
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from referee.cli import main
-from referee.originality import compare, fingerprints, matches, tokens
+from referee.originality import GRAM, WINDOW, compare, fingerprints, matches, tokens
 from referee.project import Project, find_root
 
 IWAE = (Path(__file__).parents[2] / "projects" / "iwae" / "iwae.py").read_text()
@@ -38,6 +39,20 @@ def test_names_comments_and_layout_do_not_count() -> None:
     c, lines = tokens("x = 'a'\ny = '''b\nc'''\nz = 3")
     assert c == ["N", "=", "T", "N", "=", "T", "N", "=", "1"]
     assert lines == [1, 1, 1, 2, 2, 2, 4, 4, 4]
+
+
+def test_no_piece_of_the_promised_length_is_missed() -> None:
+    """Winnowing promises: a common run of GRAM + WINDOW - 1 tokens shares a fingerprint, whatever stands around it."""
+    rng = random.Random(0)
+
+    def some(count: int) -> str:
+        return " ".join(rng.choices(["x", "1", "+", "-", "*", "/", "(", ")", "if", "for", "in", ",", ":"], k=count))
+
+    for _ in range(200):
+        piece = some(GRAM + WINDOW - 1)
+        one, other = (fingerprints(f"{some(50)} {piece} {some(50)}", name) for name in "ab")
+        assert set(one.places) & set(other.places)
+        assert len(one.codes) < 0.4 * len(one.kinds)  # and few are kept
 
 
 @pytest.mark.parametrize("change", [lambda s: s, renamed], ids=["as it is", "renamed"])

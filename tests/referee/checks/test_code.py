@@ -125,6 +125,13 @@ def test_a_process_that_does_not_end_is_stopped_with_its_children(tmp_path: Path
     assert not (tmp_path / "late").exists()
 
 
+def test_a_notebook_draws_where_its_kernel_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another backend no figure would be shown, and every notebook would differ."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    program = "import os; print(os.environ.get('MPLBACKEND'), os.environ['PYTHONDONTWRITEBYTECODE'])"
+    assert code.execute([sys.executable, "-c", program], tmp_path, 60)[1] == "None 1\n"
+
+
 def test_output_without_end_is_bounded(tmp_path: Path) -> None:
     status, out, _ = code.execute([sys.executable, "-c", "print('x' * 20_000_000)"], tmp_path, 60)
     assert status == 0

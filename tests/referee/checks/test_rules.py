@@ -15,6 +15,7 @@ from referee.checks import STAGES, Submission, every_check, run
 from referee.project import Project
 
 Spoil = Callable[[Any], object]
+HOME = "/" + "home/ada"  # in parts: the repository names nobody's home
 MINE = ("PRJ", "LAY", "RES", "NB", "TST", "PRB", "ORG", "DOC", "SEC")
 
 AFTER_THE_CODE = {"LAY-004", "LAY-005"}
@@ -55,7 +56,7 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("LAY-007", "imports 'referee.verdicts'", lambda d: d.append("test_toy.py", "import referee.verdicts\n")),
     ("LAY-007", "imports 'projects.vae'", lambda d: d.append("toy.py", "from projects import vae\n")),
     ("LAY-007", "imports '..vae'", lambda d: d.append("toy.py", "from ..vae import vae\n")),
-    ("LAY-008", "/home/ada", lambda d: d.append("test_toy.py", "FOLDER = '/home/ada/data'\n")),
+    ("LAY-008", HOME, lambda d: d.append("test_toy.py", f"FOLDER = '{HOME}/data'\n")),
     ("LAY-008", "C:\\Users\\ada", lambda d: d.append("README.md", "\nData: C:\\Users\\ada\\data\n")),
     ("LAY-009", "no place", lambda d: d.write("slides.pptx", "text")),
     # RES
@@ -127,7 +128,7 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("NB-004", "NameError", lambda d: d.output(output_type="error", ename="NameError", evalue="x", traceback=[])),
     ("NB-005", "cell 2 prints something", lambda d: d.notebook(lambda c: c[1].update(outputs=[]))),
     ("NB-005", "no picture", lambda d: d.notebook(lambda c: c[3].update(outputs=[]))),
-    ("NB-006", "/home/ada", lambda d: d.notebook(stream("saved /home/ada/x.png\n"))),
+    ("NB-006", HOME, lambda d: d.notebook(stream(f"saved {HOME}/x.png\n"))),
     ("NB-006", "C:\\Users\\ada", lambda d: d.notebook(source(1, "print(r'C:\\Users\\ada\\x')"))),
     ("NB-006", "/tmp/x", lambda d: d.output(output_type="display_data", data={"text/plain": "/tmp/x"})),
     ("NB-007", "'text/html'", lambda d: d.output(output_type="display_data", data={"text/html": "<b>x</b>"})),
@@ -317,6 +318,8 @@ def test_a_mistake_in_one_place_breaks_one_rule(damage: Any) -> None:
         lambda d: d.append("toy.py", "# γ, Σ_φ and log_σ are the paper's letters\nlog_σ = γ = μ_x = 1\n"),
         lambda d: d.append("toy.py", "TOKENS = 'sk-learn'; password = ''; secret = 'the quick brown fox'\n"),
         lambda d: d.append("README.md", "\nA learning rate once = 1e-3; see the [paper](https://x.org/a_(b)).\n"),
+        lambda d: d.append("README.md", "\n````\n```\n[x](nowhere) TODO\n````\n"),
+        lambda d: d.append("README.md", "\n`` a ` [x](nowhere) TODO ``\n"),
         lambda d: d.notebook(lambda c: c[1].update(source=["x = 1 % 2\nprint(x != 1)"])),
         lambda d: d.append("test_toy.py", "def test_b(tmp_path):\n    check_it(tmp_path)\n"),
         lambda d: d.write("results/laptop/k50/curve.svg", SVG.format("<path d='M0 0'/>")),
