@@ -291,3 +291,16 @@ def test_a_link_gives_nothing_away(
     out, err = capfd.readouterr()
     assert "SEC-001" in out
     assert "hunter2" not in out + err
+
+
+def test_a_linked_project_gives_nothing_away(
+    damage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "project.yaml").write_text("hunter2: hunter2\n")
+    (damage.root / "projects" / "linked").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(damage.root)
+    assert main(["check", "linked", "--stage", "v1", "--format", "json"]) == 1
+    out, err = capfd.readouterr()
+    assert "SEC-001" in out
+    assert "hunter2" not in out + err
