@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tests.rehearsal.semester import play
+from tests.rehearsal.stage import tutorial
 
 options = argparse.ArgumentParser(prog="python -m tests.rehearsal", description=__doc__)
 options.add_argument("--write", type=Path, metavar="FILE", help="write the tutorial there")
@@ -14,5 +15,5 @@ given = options.parse_args()
 with tempfile.TemporaryDirectory() as folder:
     stage = play(given.keep or Path(folder))
 if given.write:
-    given.write.write_text("\n\n".join(stage.script) + "\n", encoding="utf-8")
+    given.write.write_text(tutorial(stage), encoding="utf-8")
 print(f"refused, as it must be: {', '.join(stage.refused)}", file=sys.stderr)

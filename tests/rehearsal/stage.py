@@ -17,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FORGE = "course/papers"
+SHOWN = r"^\w+ · |^\S (error|warning) +\w{3}-(?!013)|^ {4}(?!README\.md)|^The gate"
+"""Of what the gate prints: all but the word that README.md, whose table of projects is generated, changes as well."""
 
 
 @dataclass
@@ -65,8 +67,14 @@ class Stage:
         assert (done.returncode != 0) == fails, f"{command}: exit status {done.returncode}\n{said}"
         assert "Traceback" not in said, said
         shown = "" if shows is None else "\n".join(line for line in said.splitlines() if re.search(shows, line))
-        self.script.append("```console\n" + f"$ {command}\n{normal(shown)}".strip() + "\n```")
+        self.script.append("```console\n" + f"$ {command}\n{self.normal(shown)}".strip() + "\n```")
         return said
+
+    def quietly(self, command: str) -> None:
+        """Run a command that the tutorial does not show."""
+        length = len(self.script)
+        self.run(command, shows=None)
+        del self.script[length:]
 
     def git(self, *words: str) -> str:
         """A git command that the tutorial does not show."""
@@ -109,7 +117,7 @@ class Stage:
         event = self.folder / "event.json"
         event.write_text(json.dumps(self._payload(who, pushed or self.clock)))
         command = f"referee gate --base origin/main --event ../event.json --actor {who}"
-        said = self.run(command, shows=r"·|^\S error|^ {4}|The gate", fails=refuses is not None)
+        said = self.run(command, shows=SHOWN, fails=refuses is not None)
         if refuses is not None:
             rules = set(re.findall(r"error +([A-Z]{3}-\d{3})", said))
             assert rules == set(refuses.split()), said
@@ -122,9 +130,10 @@ class Stage:
         The body makes the change; `at` is when the forge receives it, if not by the clock.
         """
         begin = self.git("rev-parse", "HEAD")
-        self.say(what)
+        if what:
+            self.say(what)
         yield
-        self.commit(what, who=who, at=self.clock)
+        self.commit(what or "work", who=who, at=self.clock)
         self.gate(who, pushed=at, refuses=refuses)
         self.git("reset", "--quiet", "--hard", begin)
 
@@ -134,8 +143,9 @@ class Stage:
         assert rule in said, said
         self.refused.append(rule)
 
-    def merge(self, branch: str) -> None:
+    def merge(self, branch: str, at: str | None = None) -> None:
         """The editor merges what passed the gate, and the forge has it."""
+        self.clock = at or self.clock
         self.git("switch", "--quiet", "main")
         name = ["-c", "user.name=edith", "-c", "user.email=edith@example.org"]
         self.git(*name, "merge", "--quiet", "--no-ff", "-m", f"Merge {branch}", branch)
@@ -162,6 +172,16 @@ class Stage:
             "sender": person,
         }
 
+    def normal(self, text: str) -> str:
+        """Text without what differs from one day, machine or version of the checks to another."""
+        text = text.replace(str(self.folder), "..")
+        text = re.sub(r"\b[0-9a-f]{64}\b", "<sha256>", text)
+        text = re.sub(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{10,40}\b", "<commit>", text)
+        text = re.sub(r"\b\d+ checks passed", "… checks passed", text)
+        text = re.sub(r"^(The gate is \w+)\b.*|( deselected) in .*", r"\1\2", text, flags=re.M)
+        lines = (line.rstrip() for line in text.splitlines() if not line.startswith("not asked: "))
+        return "\n".join(lines).strip("\n")
+
     @property
     def _environment(self) -> dict[str, str]:
         return {
@@ -178,14 +198,6 @@ class Stage:
             "GIT_AUTHOR_DATE": self.clock,
             "GIT_COMMITTER_DATE": self.clock,
         }
-
-
-def normal(text: str) -> str:
-    """Output without what differs from one day or machine to another: hashes, times that something took."""
-    text = re.sub(r"\b[0-9a-f]{64}\b", "<sha256>", text)
-    text = re.sub(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{10,40}\b", "<commit>", text)
-    text = re.sub(r"\b\d+(\.\d+)? ?s\b", "… s", text)
-    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
 
 
 def set_up(folder: Path, course: str) -> Stage:
@@ -211,3 +223,17 @@ def set_up(folder: Path, course: str) -> Stage:
     stage.git("init", "--quiet", "--bare", "../origin.git")
     stage.git("remote", "add", "origin", str(folder / "origin.git"))
     return stage
+
+
+INTRODUCTION = """\
+# A semester, from beginning to end
+
+How a course goes: three teams, an editor, and what is refused on the way. The commands and what they print are real,
+of a rehearsal that the tests play (`tests/rehearsal`); hashes are left out. [CONTRIBUTING.md](../CONTRIBUTING.md) has
+the same steps by role, [checks.md](checks.md) explains the rules. This page is written by
+`python -m tests.rehearsal --write docs/tutorial.md`."""
+
+
+def tutorial(stage: Stage) -> str:
+    """What was played, as Markdown."""
+    return "\n\n".join([INTRODUCTION, *stage.script]) + "\n"
