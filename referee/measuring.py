@@ -110,26 +110,24 @@ def identity(mutation: Mutation) -> str:
     return hashlib.sha256(json.dumps(planted).encode()).hexdigest()[:16]
 
 
-def _digest(root: Path, paths: Sequence[str]) -> str:
-    """A digest of tracked files below the given paths, as they are in the working tree."""
-    digest = hashlib.sha256()
-    for path in tracked(root, paths):
-        if (root / path).is_file():
-            digest.update(f"{path}\0".encode() + (root / path).read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+def depends(question: str) -> list[str]:
+    """The files, as git's patterns, that an answer depends on."""
+    what, subject = question.split(" ")
+    project = f"projects/{subject}"
+    if what == "pytest":
+        folder = subject if Path(subject).suffix == "" else Path(subject).parent.as_posix()
+        return ["common/*.py", f"{folder}/*.py"]
+    if what == "probe":
+        return ["common/*.py", f"{project}/{subject}.py", f"{project}/project.yaml"]
+    return ["common/*.py", project, "referee/*.py", ":!referee/calibrate.py", ":!referee/measuring.py"]
 
 
 class _Kept:
     """docs/calibration.json: mutation -> question -> {what was planted, what it depended on, what failed}."""
 
     def __init__(self, root: Path) -> None:
-        self.path = root / KEPT
-        code = ["common/*.py", "projects/*.py", "tests/common/*.py"]
-        self._depends = {
-            "tests": _digest(root, code),
-            "checks": _digest(root, [*code[:2], "projects", "referee/checks", "referee/*.py"]),
-        }
-        self._depends["probes"] = self._depends["tests"]
+        self.root, self.path = root, root / KEPT
+        self._codes: dict[str, str] = {}
         try:
             self.answers: dict[str, dict[str, dict[str, Any]]] = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -137,14 +135,24 @@ class _Kept:
         except ValueError as error:
             raise CalibrationError(f"{KEPT.as_posix()} is not JSON ({error}); delete it and measure again.") from None
 
+    def code(self, question: str) -> str:
+        """A digest of the files an answer depends on, as they are in the working tree."""
+        if question not in self._codes:
+            digest = hashlib.sha256()
+            for path in tracked(self.root, depends(question)):
+                if (self.root / path).is_file():
+                    digest.update(f"{path}\0".encode() + (self.root / path).read_bytes() + b"\0")
+            self._codes[question] = digest.hexdigest()[:16]
+        return self._codes[question]
+
     def get(self, name: str, planted: str, question: str) -> list[str] | None:
         """What failed, if that was measured on the present code."""
         answer = self.answers.get(name, {}).get(question, {})
-        current = answer.get("planted") == planted and answer.get("code") == self._depends[_column(question)]
+        current = answer.get("planted") == planted and answer.get("code") == self.code(question)
         return list(answer["failed"]) if current else None
 
     def add(self, name: str, planted: str, question: str, failed: list[str]) -> None:
-        answer = {"planted": planted, "code": self._depends[_column(question)], "failed": failed}
+        answer = {"planted": planted, "code": self.code(question), "failed": failed}
         self.answers.setdefault(name, {})[question] = answer
         write_text(self.path, json.dumps(dict(sorted(self.answers.items())), indent=1, ensure_ascii=False) + "\n")
 
@@ -445,15 +453,14 @@ def page(root: Path, every: Mapping[str, Mutation], answers: Mapping[str, Any]) 
         lines += ["", "## Expected to notice, and did not", ""]
         lines += [f"- `{name}`: {', '.join(missed)}." for name, missed in wanting.items()]
     lines += ["", "## Measured at", ""]
-    for column in ("tests", "checks"):
-        codes = {
-            answer["code"]
+    for what, columns in (("tests and probes", ("tests", "probes")), ("checks", ("checks",))):
+        codes = sorted(
+            f"{question} {answer['code']}"
             for name in measured
-            for question, answer in answers.get(name, {}).items()
-            if _column(question) in (column, column.replace("tests", "probes"))
-        }
-        what = "tests and probes" if column == "tests" else "checks"
-        lines.append(f"- {what}: code {', '.join(f'`{code}`' for code in sorted(codes))}")
+            for question, answer in answers[name].items()
+            if _column(question) in columns
+        )
+        lines.append(f"- {what}: code `{hashlib.sha256(json.dumps(codes).encode()).hexdigest()[:16]}`")
     failing = sorted({_brief(each) for answer in answers.get(WITHOUT, {}).values() for each in answer["failed"]})
     if failing:
         lines.append(f"- failed without any mistake, and so not counted: {', '.join(f'`{each}`' for each in failing)}")
