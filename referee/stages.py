@@ -313,14 +313,13 @@ class Change:
     def deadline(self) -> DeadlineName | None:
         """The deadline by which such a change is due; None where there is none.
 
-        What stands at v1 is under review: after its deadline it changes only as version 2, and so on.
+        What stands at v1 is under review: after its deadline it changes only as version 2, and so on. An accepted
+        proposal is being worked at, and what is published may be corrected: neither has one.
         """
         _, new = self.step
         if self.kind == "new":
             return "proposed"
         if self.kind in ("step", "edit"):
-            if self.kind == "edit" and new == "proposed":
-                return None  # being worked at
             return "v1" if new == "v1" else "v2" if new == "v2" else None
         return "reviews" if self.kind == "review" else "v2" if self.kind == "response" else None
 

@@ -432,6 +432,20 @@ def test_amendments_that_do_not_hold(
     assert says in said(gate)
 
 
+@pytest.mark.parametrize(
+    ("day", "expected"),
+    [("2026-11-18", ["STG-007"]), ("2026-11-19", []), ("2026-12-11", []), ("2026-12-12", ["STG-007"])],
+)
+def test_a_date_is_right_if_it_is_right_somewhere_on_earth(
+    repository: Repository, day: str, expected: list[str]
+) -> None:
+    repository.commit((YAML, PROJECT), date="2026-11-20T11:00:00+00:00")  # still the 19th in Samoa
+    repository.branch()
+    text = amended(LOOSER, ("nll-k50", day, "changed"))
+    repository.commit((YAML, text), date="2026-12-10T12:00:00+00:00")  # the 11th already on Kiritimati
+    assert rules(repository.gate()) == expected
+
+
 def test_a_claim_may_come_and_go(proposed: Repository) -> None:
     entries = [("more-still", "2026-12-08", "added"), ("more-still", "2026-12-10", "removed")]
     assert claims(proposed, amended(PROJECT, *entries)) == []
