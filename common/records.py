@@ -19,12 +19,12 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import os
 import platform
 import re
 import subprocess
 import tokenize
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,9 @@ PRESETS_ORDER = ("smoke", "laptop", "workstation", "paper")
 """Presets from the smallest to the paper's own setting."""
 
 Kind = Literal["exact", "bound", "estimate"]
+
+LARGEST = 1e100
+"""No measured number is as large; up to here squares and sums of them are finite."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,13 @@ class Score:
     protocol: str  # "dynamic MNIST, L_5000"
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise RecordError(f"score '{self.name}' is {self.value}: a record holds finite numbers only.")
+        for what, number in (("is", self.value), ("has a standard error of", self.stderr)):
+            if number is not None and not abs(number) < LARGEST:  # NaN is not below anything
+                raise RecordError(
+                    f"score '{self.name}' {what} {number}: a record holds finite numbers below {LARGEST:g} only."
+                )
+        if self.stderr is not None and self.stderr < 0:
+            raise RecordError(f"score '{self.name}' has a standard error of {self.stderr}: it cannot be negative.")
         if self.n < 1:
             raise RecordError(f"score '{self.name}' is a mean over n={self.n} examples; it needs at least one.")
         if self.kind not in get_args(Kind):
@@ -296,14 +304,23 @@ def _without(names: Iterable[str], source: str) -> str:
         every = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
         uses[statement] = every - defines[statement]
 
+    owners: dict[str, list[ast.stmt]] = {}
+    for statement, defined in defines.items():
+        for name in defined:
+            owners.setdefault(name, []).append(statement)
+    users = Counter(name for used in uses.values() for name in used)
     leaving, asked = set[ast.stmt](), set(names)
-    while True:
-        needed = INTERFACE.union(*(uses[s] for s in uses if s not in leaving))
-        more = {s for s in defines if s not in leaving and defines[s] and defines[s] <= asked - needed}
-        if not more:
-            break
-        leaving |= more
-        asked |= set[str]().union(*(uses[s] for s in more))
+    todo = [s for name in asked for s in owners.get(name, ())]
+    while todo:
+        s = todo.pop()
+        if s in leaving or not defines[s] <= asked or any(users[n] or n in INTERFACE for n in defines[s]):
+            continue
+        leaving.add(s)
+        for name in uses[s]:
+            asked.add(name)
+            users[name] -= 1
+            if not users[name]:
+                todo += owners.get(name, ())
     lines = source.splitlines()
     for s in leaving:
         first = min([s.lineno, *(d.lineno for d in getattr(s, "decorator_list", []))])

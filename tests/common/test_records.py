@@ -78,6 +78,9 @@ def test_results_are_found_from_small_to_large(tmp_path):
         (lambda r: r["scores"][0].update(value="low"), r"scores\[0\].*'value' is 'low'"),
         (lambda r: r["scores"][0].update(kind="guess"), "'guess' is not one of exact, bound, estimate"),
         (lambda r: r["scores"][0].update(n=0), "n=0"),
+        (lambda r: r["scores"][0].update(value=1e300), "below 1e"),
+        (lambda r: r["scores"][0].update(stderr=-0.1), "cannot be negative"),
+        (lambda r: r["scores"][0].update(stderr=float("nan")), "finite"),
     ],
 )
 def test_what_is_wrong_with_a_record_is_said(tmp_path, change, message):
