@@ -38,6 +38,7 @@ COMMANDS = (
     "gate",
     "assign",
     "grade",
+    "site",
 )
 
 EPILOG = """exit status: 0 fine, 1 something fell short, 2 wrong usage, 130 interrupted.
@@ -356,6 +357,20 @@ def parser() -> argparse.ArgumentParser:
         "--as-of", metavar="DATE", help="'2027-02-14' or '2027-02-14 18:00' (default: the last commit's)"
     )
     _format(grade)
+
+    site = add(
+        "site",
+        "build the public site, or serve it",
+        "Make the pages of all projects, results, reviews and guides from the repository's files: Markdown in\n"
+        "build/site/tree, and the finished site in build/site/html, which works from that folder and asks nothing of\n"
+        "the network. 'serve' shows it at an address of this machine and builds again what changes.",
+        "  referee site build\n  referee site build --strict\n  referee site serve --port 8001",
+    )
+    make = site.add_subparsers(dest="action", metavar="action", parser_class=Parser, required=True)
+    build = make.add_parser("build", help="write it to build/site/html", allow_abbrev=False)
+    build.add_argument("--strict", action="store_true", help="a warning is an error, and leaves the old site in place")
+    serve = make.add_parser("serve", help="serve it on this machine; pages reload when a file changes")
+    serve.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000")
     return top
 
 
@@ -499,6 +514,10 @@ def _dispatch(arguments: list[str]) -> int:
         from referee import grades
 
         return grades.grade_command(options)
+    if options.command == "site":
+        from referee.site import build
+
+        return build.site_command(options)
     from referee import report
 
     return report.report_command(options)
