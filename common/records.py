@@ -40,8 +40,8 @@ PRESETS_ORDER = ("smoke", "laptop", "workstation", "paper")
 
 Kind = Literal["exact", "bound", "estimate"]
 
-LARGEST = 1e100
-"""No measured number is as large; up to here squares and sums of them are finite."""
+LARGEST = 1e12
+"""No measured number is as large."""
 
 
 @dataclass(frozen=True)

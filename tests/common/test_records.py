@@ -78,7 +78,7 @@ def test_results_are_found_from_small_to_large(tmp_path):
         (lambda r: r["scores"][0].update(value="low"), r"scores\[0\].*'value' is 'low'"),
         (lambda r: r["scores"][0].update(kind="guess"), "'guess' is not one of exact, bound, estimate"),
         (lambda r: r["scores"][0].update(n=0), "n=0"),
-        (lambda r: r["scores"][0].update(value=1e300), "below 1e"),
+        (lambda r: r["scores"][0].update(value=1e300), r"below 1e\+12"),
         (lambda r: r["scores"][0].update(stderr=-0.1), "cannot be negative"),
         (lambda r: r["scores"][0].update(stderr=float("nan")), "finite"),
     ],
