@@ -25,12 +25,10 @@ from common.data.sources import (
     Debian,
     Npm,
     Source,
-    Unavailable,
-    cache_root,
     local_folders,
-    only_one,
 )
 from common.data.splits import Data, Split, array_digest, content_digest
+from common.downloads import Unavailable, cache_root, only_one
 from common.errors import DataError, nearest
 
 Splits = dict[str, Split]

@@ -5,35 +5,25 @@ None of them decides whether the files are right: `registry` verifies the conten
 source.
 """
 
-import contextlib
-import errno
 import gzip
-import http.client
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
 
+from common.downloads import Unavailable, download
 from common.errors import DataError
 
-TIMEOUT_S = 8.0  # without a single byte for so long, a server counts as unreachable
 CLIENT_TIMEOUT_S = 300.0  # a package manager's whole run
-
-
-class Unavailable(Exception):
-    """A source that cannot deliver; the message says why, for a person."""
 
 
 class Source(Protocol):
@@ -68,15 +58,6 @@ def local_folders(names: Sequence[str], root: str | Path | None) -> list[Path]:
         existing = [path / name for name in names if (path / name).is_dir()]
         folders += existing or ([] if path.name in names else [path / names[0]])
     return folders
-
-
-def cache_root() -> Path:
-    """The folder that downloads are kept in: REFEREE_CACHE, or one in the user's cache folder."""
-    chosen = os.environ.get("REFEREE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "refereed-generative-models"
 
 
 @dataclass(frozen=True)
@@ -158,40 +139,6 @@ class Debian:
                 os.replace(path, folder / name)
 
 
-def download(url: str, path: Path) -> None:
-    """One file, with a progress bar on stderr. Raises Unavailable, leaving no incomplete file."""
-    request = urllib.request.Request(url, headers={"User-Agent": "refereed-generative-models"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            announced = response.headers.get("Content-Length")
-            total = int(announced) if announced and announced.isdigit() else None
-            received = _receive(response, path, total)
-        if total is not None and received != total:
-            raise Unavailable(f"{path.name} was cut off after {received:,} of {total:,} bytes")
-    except urllib.error.HTTPError as error:
-        raise Unavailable(f"the server answered {error.code} {error.reason} for {url}") from error
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        path.unlink(missing_ok=True)
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise  # not the network's fault: no other source would do better
-        reason = getattr(error, "reason", None) or error
-        raise Unavailable(f"no answer for {path.name} ({reason})") from error
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _receive(response: http.client.HTTPResponse, path: Path, total: int | None) -> int:
-    received = 0
-    bar = tqdm(total=total, desc=path.name, unit="B", unit_scale=True, unit_divisor=1024)
-    with open(path, "wb") as out, bar:
-        while chunk := response.read(1 << 18):
-            out.write(chunk)
-            received += len(chunk)
-            bar.update(len(chunk))
-    return received
-
-
 def _client(command: list[str], folder: Path, label: str) -> None:
     """Run a package manager in `folder`, showing for how long it runs.
 
@@ -226,25 +173,3 @@ def _reason(output: str) -> str:
             if mark in line:
                 return line[:300]
     return lines[-1][:300] if lines else "it said nothing"
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[bool]:
-    """One process at a time may fill a data set's cache folder; the others wait and find it filled.
-
-    The lock is the operating system's, so a killed process does not leave it behind. Where there is
-    none (Windows) two processes fetch twice, which is slow but right: files are put in place whole.
-    Yields whether this one is alone.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield False
-        return
-    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Another process is fetching {folder.name}: waiting for it.", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield True

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.data import load, names, registry, sources
+from common import downloads
+from common.data import load, names, registry
 from common.data.sources import Address
 from common.errors import DataError
 
@@ -193,7 +194,7 @@ def test_disk_full(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sources, "_receive", full)
+    monkeypatch.setattr(downloads, "_receive", full)
     with pytest.raises(DataError, match=r"No space left on device.*with space"):
         load("tiny")
     assert os.listdir(tmp_path / CACHE) == []

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from common import downloads
 from common.data import sources
-from common.data.sources import Debian, Npm, Unavailable, cache_root, local_folders
+from common.data.sources import Debian, Npm, local_folders
+from common.downloads import Unavailable, cache_root
 
 NPM = Npm("some-data@1.0.0", {"a": "package/data/a", "b": "package/data/b"})
 DEBIAN = Debian("some-data", {"a": "usr/share/some/a"})
@@ -114,10 +116,10 @@ def test_client_that_hangs_is_ended(client, into, tmp_path, monkeypatch):
 
 
 def test_server_that_hangs_counts_as_unreachable(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(downloads, "TIMEOUT_S", 0.1)
     server.wait_s = 0.5
     with pytest.raises(Unavailable, match=r"no answer for a \(timed out\)"):
-        sources.download(f"{server.url}/images.gz", tmp_path / "a")
+        downloads.download(f"{server.url}/images.gz", tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
