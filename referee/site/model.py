@@ -1,5 +1,7 @@
 """What the pages are made from, read once (`Site`), and what a page is (`Page`)."""
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,12 +41,17 @@ class Site:
     Attributes:
         standings: every project that can be read, by name.
         problems: what is wrong with the repository, one message each; of projects that cannot be read, too.
+        repository: its address at a forge, without a slash at the end; "" where none is known, so that nothing links
+            to files that are not on the site. From SITE_REPOSITORY, as in mkdocs.yml.
+        url: where the site is published, without a slash at the end; "" where it is not known. From SITE_URL.
     """
 
     root: Path
     standings: tuple[Standing, ...]
     course: Course = ROLLING
     problems: tuple[str, ...] = ()
+    repository: str = ""
+    url: str = ""
     _reviews: dict[str, Reviews] = field(default_factory=dict, repr=False, compare=False)
 
     def standing(self, paper: str) -> Standing:
@@ -124,4 +131,9 @@ def load_site(root: Path) -> Site:
     except DocumentError as error:
         problems += str(error).splitlines()
         course = ROLLING
-    return Site(root, tuple(standings), course, tuple(problems))
+    addresses = {}
+    for name in ("SITE_REPOSITORY", "SITE_URL"):
+        addresses[name] = os.environ.get(name, "").rstrip("/")
+        if addresses[name] and not re.fullmatch(r"https?://[A-Za-z0-9.:-]+(/[A-Za-z0-9._~/-]*)?", addresses[name]):
+            raise UserError(f"{name} is not an address like https://example.org/papers: {addresses[name][:80]!r}")
+    return Site(root, tuple(standings), course, tuple(problems), addresses["SITE_REPOSITORY"], addresses["SITE_URL"])

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from referee.show import MARKS
-from referee.tables import code, md
+from referee.tables import code
 
 __all__ = ["SLUGS", "badge", "code", "md", "picture", "png_size", "render", "table"]
 
@@ -23,6 +23,17 @@ SLUGS: Mapping[str, str] = {status: re.sub(r"[^a-z]+", "-", status) for status i
 """Verdict -> the class of its badge: "not reproduced" -> "not-reproduced"."""
 
 MAX_PICTURE = 3 * 1024 * 1024  # bytes
+
+
+_MARKUP = re.compile(r"[\\`*_{}\[\]()<>&#+\-.!|~$:=^?\"']")
+
+
+def md(text: str) -> str:
+    """Text from a file as text in Markdown, on one line: nothing in it is markup, HTML or attributes.
+
+    Entities do what backslashes do not: every reader of Markdown knows them for every character, `{: … }` included.
+    """
+    return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", " ".join(text.split()))
 
 
 def badge(status: str, count: int | None = None) -> Markup:
