@@ -152,6 +152,19 @@ def test_architecture_is_the_papers():
     assert count("iwae-2l-k50") == recognition + mlp(50, 100, 100, 100) + mlp(100, 200, 784)
 
 
+def test_hidden_units_are_tanh():
+    layers, x = iwae.tanh_layers(6, 4), bits(3)
+    torch.testing.assert_close(layers(x), torch.tanh(layers[2](torch.tanh(layers[0](x)))))
+
+
+@pytest.mark.parametrize("log_var", [-40.0, 40.0])
+def test_a_variance_may_be_as_small_and_as_large_as_the_network_says(log_var):
+    layer = model_of(ONE).recognition[0]
+    torch.nn.init.zeros_(layer.log_var.weight)
+    torch.nn.init.constant_(layer.log_var.bias, log_var)
+    assert (layer(bits(3))[1] == log_var).all()
+
+
 class Stub:
     """A recognition network whose posterior means are given."""
 
@@ -235,6 +248,20 @@ def test_initialisation_is_glorots():
             assert not module.bias.any()
 
 
+def test_the_seed_decides_the_initial_weights():
+    one, same, other = (iwae.build(Config(seed=seed)).recognition[0].body[0].weight for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_rows_of_a_table_differ_in_objective_k_and_layers_alone():
+    for runs in PRESETS.values():
+        for dataset in {config.dataset for config in runs.values()}:
+            rows = [config for config in runs.values() if config.dataset == dataset]
+            compared = {"objective": "iwae", "k": 1, "stochastic": (50,), "hidden": (200,)}
+            assert len({dataclasses.replace(config, **compared) for config in rows}) == 1
+
+
 DIGITS = Config(
     dataset="digits", k=3, stochastic=(4,), hidden=(8,), passes=(1, 3), learning_rate=2e-3, batch_size=100, eval_k=50
 )
@@ -298,6 +325,34 @@ def test_evaluation_reports_the_negative_bound_on_the_examples_asked_for(tmp_pat
     assert 20 < nll.value < 80  # an untrained model of 64 pixels: near 64 log 2, and positive
     assert scores["active_units"].value == scores["active_units_1"].value + scores["active_units_2"].value
     assert list(run.data) == ["digits"]
+
+
+def test_what_is_scored_are_the_test_images_by_as_many_samples_as_the_protocol_says(tmp_path, monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    config = dataclasses.replace(DIGITS, eval_k=5000, eval_examples=37)
+    asked = []
+
+    def spy(log_weights, x, *, k, generator, progress=""):
+        asked.append((x, k))
+        return torch.zeros(len(x))
+
+    monkeypatch.setattr(iwae, "importance_log_likelihood", spy)
+    scores = iwae.evaluate(config, iwae.build(config), run_in(tmp_path, config))
+    ((x, k),) = asked
+    every, _ = Binarise(17).encode(load("digits").test.x.flatten(1), torch.Generator().manual_seed(0))
+    assert torch.equal(x, every[:37])
+    assert k == 5000
+    assert "L_5000" in scores[0].protocol
+
+
+def test_the_samples_shown_are_the_first_that_the_seed_gives(tmp_path, monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    shown = []
+    monkeypatch.setattr(iwae.plotting, "image_grid", lambda images, *_, **__: shown.append(images))
+    model = iwae.build(DIGITS)
+    iwae.illustrate(DIGITS, model, run_in(tmp_path, DIGITS))
+    expected = model.sample(64, generator=torch.Generator().manual_seed(DIGITS.seed + 2))
+    torch.testing.assert_close(shown[0].flatten(1), expected)
 
 
 def test_the_fixed_binarisation_trains_on_fifty_thousand():

@@ -305,6 +305,25 @@ def test_training_raises_the_test_bound(tmp_path, algorithm):
     assert "bound" in read_metrics(tmp_path)[0]
 
 
+def test_the_test_curve_chooses_nothing(tmp_path, monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    config = Config(dataset="digits", latents=2, hidden=5, samples=12_000)
+    trained = []
+    for slope in (1.0, -1.0):  # a test bound that rises, and one that falls
+        drawn = []
+
+        def curve(model, x, z_samples, seed, drawn=drawn, slope=slope):
+            drawn.append(slope * len(drawn))
+            return torch.full((len(x),), drawn[-1])
+
+        monkeypatch.setattr(vae, "bounds", curve)
+        run = Run(tmp_path / str(slope), torch.device("cpu"), {}, 0, progress=False)
+        trained.append(vae.train(config, run).state_dict())
+        assert len(drawn) > 1
+    for name, value in trained[0].items():
+        assert torch.equal(value, trained[1][name]), name
+
+
 # -- Reporting --------------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +332,31 @@ def test_bounds_are_those_of_the_estimator_whatever_the_chunk():
     ours = vae.bounds(model, x, 20_000, seed=0)
     torch.testing.assert_close(ours, estimator_b(model, x, noise(20_000, 7)), atol=0.05, rtol=0)
     assert ours.shape == (7,)
+
+
+def test_every_example_of_an_evaluation_has_noise_of_its_own():
+    values = vae.bounds(model_of(BERNOULLI), greys(1).expand(2500, D), 1, seed=0)  # one image, in several chunks
+    assert len(values.unique()) == len(values)
+
+
+def test_scores_are_of_the_examples_and_samples_that_they_name(tmp_path, monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    config = Config(dataset="digits", latents=2, hidden=5, eval_z_samples=7)
+    asked = []
+
+    def spy(model, x, z_samples, seed):
+        asked.append((x, z_samples))
+        return torch.arange(len(x)).double()
+
+    monkeypatch.setattr(vae, "bounds", spy)
+    scores = vae.evaluate(config, vae.build(config), Run(tmp_path, torch.device("cpu"), {}, 0, progress=False))
+    data = load("digits")
+    images = {"test": data.test.x, "train": data.train.x[: len(data.test)]}
+    assert [score.split for score in scores] == ["test", "train"]
+    for (x, z_samples), score in zip(asked, scores, strict=True):
+        assert torch.equal(x, vae.grey(data, images[score.split]))
+        assert z_samples == 7
+        assert "L=7" in score.protocol
 
 
 def test_manifold_codes_are_even_in_probability():

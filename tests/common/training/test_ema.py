@@ -5,10 +5,11 @@ from math import comb, prod
 
 import pytest
 import torch
+from tiny_run import tiny
 from torch import nn
 
 from common.errors import ConfigError
-from common.training import EMA
+from common.training import EMA, fit
 
 
 def share_of_initial_weight(updates: int, *arguments, **options) -> float:
@@ -103,6 +104,20 @@ def test_the_average_is_independent_and_takes_no_gradient():
     kept = ema.model.weight.clone()
     nn.init.zeros_(model.weight)
     assert torch.equal(ema.model.weight, kept)
+
+
+def test_a_run_takes_every_update_into_its_average(new_run):
+    state, batches, step = tiny()
+    state.ema, by_hand = EMA(state.model, 0.5), EMA(state.model, 0.5)
+
+    def step_and_average(state, batch):
+        metrics = step(state, batch)
+        by_hand.update()
+        return metrics
+
+    fit(state, batches, step_and_average, steps=7, run=new_run())
+    assert state.ema.updates == 7
+    assert torch.equal(state.ema.model.weight, by_hand.model.weight)
 
 
 def test_state_continues_the_warm_up():
