@@ -151,8 +151,10 @@ def parser() -> argparse.ArgumentParser:
         "write the generated tables into READMEs",
         "Regenerate, from project.yaml and the published records, what stands between markers such as\n"
         "<!-- referee:claims --> and <!-- /referee:claims --> in projects/<paper>/README.md (claims, results,\n"
-        "presets, deviations) and in the repository's README.md (projects). Nobody types a result twice.",
-        "  referee tables\n  referee tables iwae\n  referee tables --check      # exit 1 and name what is stale",
+        "presets, deviations) and in the repository's README.md (projects). Nobody types a result twice. The table of\n"
+        "projects is written on main: a submission leaves it alone, and --check lets a changed project wait for it.",
+        "  referee tables iwae\n  referee tables              # all of them, on main\n"
+        "  referee tables --check      # exit 1 and name what is stale",
     )
     tables.add_argument("paper", nargs="?", help="one paper's README; all, and the repository's, when not given")
     tables.add_argument("--check", action="store_true", help="change nothing; exit 1 if a table is stale")

@@ -64,7 +64,8 @@ def run_command(options: argparse.Namespace, rest: list[str], top: argparse.Argu
         print_scores(records)
         print(f"Everything is in {project.shown(_base(project, Path(options.out)) / records[0].preset)}")
         if options.publish:
-            print(f"Published to {project.shown(project.results / records[0].preset)}; now: referee tables")
+            where = project.shown(project.results / records[0].preset)
+            print(f"Published to {where}; now: referee tables {project.name}")
     return 0
 
 

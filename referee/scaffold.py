@@ -20,7 +20,7 @@ from pathlib import Path
 
 from common.errors import UserError, nearest
 from common.records import write_text
-from referee.project import Project, UsageError, find_root, paper_names
+from referee.project import Project, UsageError, find_root
 
 MARKER = "WRITE:"
 """How a text begins that the team has to replace."""
@@ -66,7 +66,7 @@ def new_command(options: argparse.Namespace) -> int:
     entry = read_entry(root, options)
     files = render(root, entry)
     folder = create(root, entry.name, files)
-    for warning in [*strangers(root, entry.team), *update_overview(root)]:
+    for warning in strangers(root, entry.team):
         print(f"referee: {warning}", file=sys.stderr)
     shown = folder.relative_to(root).as_posix()
     print(f"Made {shown}, which runs as it stands:\n")
@@ -306,21 +306,3 @@ def create(root: Path, name: str, files: Mapping[str, str]) -> Path:
     except OSError as error:
         raise UserError(f"projects/{name} cannot be made: {error.strerror}. Nothing was changed.") from None
     return target
-
-
-def update_overview(root: Path) -> list[str]:
-    """Enter the project into the repository's own README; a warning where that cannot be done."""
-    from referee import tables
-    from referee.standing import standing
-
-    readme = root / "README.md"
-    try:
-        standings = [standing(Project(root, name)) for name in paper_names(root)]
-        old = readme.read_text(encoding="utf-8")
-        new = tables.fill(old, {"projects": lambda: tables.projects_table(standings)}, "README.md")
-        if new != old:
-            write_text(readme, new)
-    except (UserError, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        return [f"README.md: its table of projects was not updated ({reason}); 'referee tables' does it later."]
-    return []

@@ -6,6 +6,10 @@
 
 A project's README may hold the sections claims, results, presets and deviations; the repository's README holds
 projects. What stands outside the markers belongs to people and is never touched.
+
+The table of projects belongs to main. If each proposal entered itself, any two of them would be in conflict, so no
+submission touches it: whoever keeps main writes it from time to time, and it has to be right as of then. A project that
+has changed since is not held against anybody; whatever else differs was typed by hand.
 """
 
 import argparse
@@ -15,6 +19,7 @@ from pathlib import Path
 
 from common.errors import UserError, nearest
 from common.records import PRESETS_ORDER, Record, write_text
+from referee.history import History
 from referee.project import Project, find_project, find_root, paper_names
 from referee.show import AMENDED, KINDS, MARKS, amended, amendments, duration, in_words, summary
 from referee.standing import Standing, standing
@@ -29,13 +34,14 @@ def tables_command(options: argparse.Namespace) -> int:
     names = paper_names(root)
     projects = [find_project(root, options.paper)] if options.paper else [Project(root, n) for n in names]
     standings = [standing(project) for project in projects]
+    overview = root / "README.md"
     stale: list[str] = []
     fresh: dict[Path, str] = {}
     targets: list[tuple[Path, Mapping[str, Callable[[], str]]]] = [
         (s.project.folder / "README.md", readme_sections(s)) for s in standings
     ]
     if not options.paper:
-        targets.append((root / "README.md", {"projects": lambda: projects_table(standings)}))
+        targets.append((overview, {"projects": lambda: projects_table(standings)}))
     for path, sections in targets:  # all of them before any is written
         shown = path.relative_to(root).as_posix()
         try:
@@ -53,6 +59,11 @@ def tables_command(options: argparse.Namespace) -> int:
     if problems:
         raise UserError("\n".join(problems))
     if options.check:
+        if overview in fresh:
+            since = changed_since(root, overview.name)
+            if without_rows(fresh[overview], since) == without_rows(overview.read_text(encoding="utf-8"), since):
+                stale.remove(overview.name)
+                print(f"{overview.name}: the table of projects waits for main to be brought up to date (no error).")
         for shown in stale:
             print(f"{shown}: a generated table is stale; run 'referee tables'.")
         return 1 if stale else 0
@@ -237,13 +248,43 @@ def projects_table(standings: list[Standing]) -> str:
         stale = " **(stale)**" if any(v.stale for v in s.verdicts) else ""
         rows.append(
             [
-                f"[{code(s.project.name)}](projects/{s.project.name}/README.md)",
+                _project(s.project.name),
                 f"{title}, {md(authors)}, {md(paper.venue)} {paper.year}",
                 s.file.stage,
                 summary(s.verdicts) + stale,
             ]
         )
-    return _table(["project", "paper", "stage", "claims"], rows) if rows else "There is no project yet.\n"
+    return _table(["project", "paper", "stage", "claims"], rows)
+
+
+def without_rows(text: str, projects: Iterable[str]) -> str:
+    """A text without these projects' rows of the table of projects."""
+    rows = tuple(f"| {_project(name)} |" for name in projects)
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(rows))
+
+
+def changed_since(root: Path, file: str) -> set[str]:
+    """The projects that are not as they were when a file was last committed.
+
+    None where the file is being edited now, or where git knows nothing of it; where only a part of the history was
+    fetched, and git cannot say, all of them.
+    """
+    history = History(root)
+    if not history.exists or history.git("diff", "--quiet", "HEAD", "--", file) is None:
+        return set()
+    if history.shallow:
+        return set(paper_names(root))
+    last = (history.git("log", "-1", "--format=%H", "--", file) or b"").decode().strip()
+    if not last:
+        return set()
+    listed = history.git("diff", "--name-only", "--no-renames", "-z", last, "--", "projects") or b""
+    listed += history.git("ls-files", "--others", "--exclude-standard", "-z", "--", "projects") or b""
+    parts = [path.decode("utf-8", "replace").split("/") for path in listed.split(b"\0")]
+    return {names[1] for names in parts if len(names) > 2}
+
+
+def _project(name: str) -> str:
+    return f"[{code(name)}](projects/{name}/README.md)"
 
 
 def added_up(records: Sequence[Record]) -> str:

@@ -41,3 +41,19 @@ def test_steps_are_numbered_in_order():
     for part in re.split(r"^## ", GUIDE, flags=re.M):
         numbers = [int(n) for n in re.findall(r"^(\d+)\. ", part, flags=re.M)]
         assert numbers == list(range(1, len(numbers) + 1)), part.splitlines()[0]
+
+
+def test_merging_keeps_the_commits_that_were_reviewed():
+    settings = (ROOT / ".github" / "workflows" / "README.md").read_text(encoding="utf-8")
+    assert "Create a merge commit" in GUIDE
+    assert ".github/workflows/README.md#settings-that-files-cannot-make" in GUIDE
+    for setting in ("allow_merge_commit=true", "allow_squash_merge=false", "allow_rebase_merge=false"):
+        assert setting in settings
+
+
+def test_submissions_leave_the_table_of_projects_alone():
+    """Two that touched README.md would be in conflict."""
+    developer, _, editor = (part for part in re.split(r"^## As ", GUIDE, flags=re.M)[1:])
+    assert "README.md &&" not in developer
+    assert "referee tables real_nvp\n" in developer
+    assert "referee tables &&" in editor

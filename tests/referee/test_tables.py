@@ -1,5 +1,6 @@
 """Tables in READMEs are made from records, nowhere else; what people wrote around them stays."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,55 @@ def test_a_table_edited_by_hand_is_stale(project: Project, make: MakeRecord) -> 
     assert main(["tables", "--check"]) == 1
     main(["tables"])
     assert "✗ not reproduced" in readme.read_text()
+
+
+def git(root: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", root, *who, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def committed(project: Project, make: MakeRecord) -> Project:
+    """A project whose tables are right, in a repository of git."""
+    make("paper", "k50", 99.0)
+    main(["tables"])
+    git(project.root, "init", "-q", "-b", "main")
+    git(project.root, "add", "-A")
+    git(project.root, "commit", "-qm", "Results")
+    return project
+
+
+def test_the_overview_may_wait_for_a_project_that_has_changed(
+    committed: Project, edit: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit("stage: v1", "stage: v2")
+    assert main(["tables", "--check"]) == 0
+    assert "waits for main" in capsys.readouterr().out
+    git(committed.root, "commit", "-qam", "Version 2")
+    assert main(["tables", "--check"]) == 0
+    (committed.root / "README.md").write_text((committed.root / "README.md").read_text() + "\nMore.\n")
+    assert main(["tables", "--check"]) == 1  # whoever edits the file brings it up to date
+    assert main(["tables"]) == 0
+    assert "| v2 |" in (committed.root / "README.md").read_text()
+
+
+@pytest.mark.parametrize("old", ["1 not reproduced", "ICLR", "| stage |"])
+def test_an_overview_edited_by_hand_is_stale(committed: Project, old: str) -> None:
+    overview = committed.root / "README.md"
+    overview.write_text(overview.read_text().replace(old, "9 reproduced"))
+    assert main(["tables", "--check"]) == 1
+    git(committed.root, "commit", "-qam", "By hand")
+    assert main(["tables", "--check"]) == 1
+
+
+def test_in_a_part_of_the_history_nobody_is_blamed(
+    committed: Project, edit: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit("stage: v1", "stage: v2")
+    git(committed.root, "commit", "-qam", "Version 2")
+    git(tmp_path, "clone", "-q", "--depth", "1", committed.root.as_uri(), "shallow")
+    monkeypatch.chdir(tmp_path / "shallow")
+    assert main(["tables", "--check"]) == 0
 
 
 def test_a_stale_record_is_said_to_be_stale(project: Project, make: MakeRecord) -> None:

@@ -151,7 +151,7 @@ def version_1(stage: Stage) -> None:
     stage.edit("projects/toys/project.yaml", "\ndeviations:", f"\namendments:\n{amendment}\n\ndeviations:")
     stage.say(f"```yaml\namendments:\n{amendment}\n```")
     stage.edit("projects/toys/project.yaml", "stage: proposed", "stage: v1")
-    stage.quietly("referee tables")
+    stage.quietly("referee tables toys")
     stage.commit("Version 1 of toys", who="ada", at="2026-03-30T12:00:00Z")
     stage.run("referee check toys")
     stage.gate("ada")
@@ -185,7 +185,7 @@ def results(stage: Stage, paper: str, shown: bool = True) -> None:
     for command in (
         f"referee run {paper} --preset smoke --publish --quiet",
         f"jupyter nbconvert --to notebook --execute --inplace projects/{paper}/{paper}.ipynb",
-        "referee tables",
+        f"referee tables {paper}",
     ):
         if shown:
             stage.run(command, shows=None)
@@ -397,7 +397,6 @@ def decide(stage: Stage) -> None:
     )
     stage.write(path, re.sub(r"## Findings\n\nWRITE.*", lambda _: f"## Findings\n\n{found}", text))
     stage.edit("projects/toys/project.yaml", "stage: v2", "stage: published")
-    stage.quietly("referee tables")
     stage.run("referee review check toys")
     stage.say("What each reviewer found of what she found:")
     stage.run("referee review score toys")
