@@ -165,6 +165,24 @@ class Deadline:
         return show_time(self.moment)
 
 
+@dataclass(frozen=True)
+class Lateness:
+    """How something that is due stands to its deadline.
+
+    Attributes:
+        by: how long after the deadline it comes; in time when not above 0.
+        until: the last moment at which it is accepted.
+        share: of its points that is left: 1 in time, 0 refused.
+        refused: whether it comes after `until`.
+    """
+
+    deadline: Deadline
+    by: timedelta
+    until: datetime
+    share: Decimal
+    refused: bool
+
+
 class Course(Part):
     """`course.yaml`: a cohort."""
 
@@ -220,6 +238,15 @@ class Course(Part):
         """A deadline, None where there is none."""
         text: str | None = getattr(self.deadlines, name)
         return Deadline(name, last_second(text, ZoneInfo(self.timezone))) if text else None
+
+    def lateness(self, name: DeadlineName, moment: datetime) -> Lateness | None:
+        """How something that counts from a moment stands to a deadline; None where there is no such deadline."""
+        if (deadline := self.deadline(name)) is None:
+            return None
+        until = deadline.moment.astimezone(UTC) + timedelta(hours=self.late.hours)  # real hours, summer time or not
+        in_time, refused = moment <= deadline.moment, moment > until
+        share = Decimal(1) if in_time else Decimal(0) if refused else 1 - self.late.penalty
+        return Lateness(deadline, moment - deadline.moment, until, share, refused)
 
     def all_deadlines(self) -> Iterator[Deadline]:
         """Those that are stated, in the order of the process."""

@@ -30,7 +30,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, StringConstraints, model_validator
 
 from common.errors import UserError, nearest
-from referee.course import Course, Date, Grading, last_second, show_time
+from referee.course import Course, Date, DeadlineName, Grading, last_second, show_time
 from referee.documents import DocumentError, Path_, Problem, Tree, parse_yaml, pattern, refuse
 from referee.evidence import Snapshot
 from referee.history import Commit, Counted, History, HistoryError, printable, when
@@ -366,7 +366,7 @@ class Taken:
     said: str  # in words
 
 
-def taken(arrivals: Sequence[Arrival], deadline: str, stated: _Timed | None, course: Course) -> Taken:
+def taken(arrivals: Sequence[Arrival], deadline: DeadlineName, stated: _Timed | None, course: Course) -> Taken:
     """The last change that came in time or late enough to be accepted; what came after it does not belong to it.
 
     Args:
@@ -374,9 +374,7 @@ def taken(arrivals: Sequence[Arrival], deadline: str, stated: _Timed | None, cou
         deadline: the name of the deadline.
         stated: what the editor says of it; `received` and `commit` are about one change.
     """
-    due = course.deadline(deadline)  # type: ignore[arg-type]
     zone = ZoneInfo(course.timezone)
-    grace = timedelta(hours=course.late.hours)
     commit = getattr(stated, "commit", None)
     if commit is not None:
         arrivals = [a for a in arrivals if a.commit == commit]
@@ -385,30 +383,32 @@ def taken(arrivals: Sequence[Arrival], deadline: str, stated: _Timed | None, cou
         arrivals = [replace(arrivals[-1], counted=Counted(moment, "as the editor states"))]
     if stated is not None and stated.excused is not None:
         return Taken(arrivals[-1], Fraction(1), f"excused: {stated.excused}")
+
+    refused: Taken | None = None
     for here in reversed(arrivals):
         said = f"{show_time(here.counted.moment.astimezone(zone))}, {_by(here.counted)}"
-        if due is None or here.revision:
-            why = "no deadline" if due is None else "a revision, which no deadline binds"
+        late = course.lateness(deadline, here.counted.moment)
+        if late is None or here.revision:
+            why = "no deadline" if late is None else "a revision, which no deadline binds"
             return Taken(here, Fraction(1), f"{said}: {why}")
-        late = here.counted.moment - due.moment
-        if late <= timedelta(0):
-            return Taken(here, Fraction(1), f"{said}: in time (until {due})")
-        if late <= grace:
-            off = course.late.penalty
-            return Taken(here, 1 - Fraction(off), f"{said}: late (due {due}), {percent(off)} off")
-    last = arrivals[-1]
-    said = f"{show_time(last.counted.moment.astimezone(zone))}, {_by(last.counted)}"
-    return Taken(last, Fraction(0), f"{said}: refused (due {due}, and {course.late.hours} hours)")
+        due, share = late.deadline, Fraction(late.share)
+        if late.by <= timedelta(0):
+            return Taken(here, share, f"{said}: in time (until {due})")
+        if not late.refused:
+            return Taken(here, share, f"{said}: late (due {due}), {percent(course.late.penalty)} off")
+        refused = refused or Taken(here, share, f"{said}: refused (due {due}, and {course.late.hours} hours)")
+    assert refused is not None  # there is at least one
+    return refused
 
 
 def _by(counted: Counted) -> str:
     return counted.how.partition(", since")[0]
 
 
-def over(deadline: str, course: Course, as_of: datetime) -> bool:
+def over(deadline: DeadlineName, course: Course, as_of: datetime) -> bool:
     """Whether nothing is taken any more, even late."""
-    due = course.deadline(deadline)  # type: ignore[arg-type]
-    return due is not None and as_of > due.moment + timedelta(hours=course.late.hours)
+    late = course.lateness(deadline, as_of)
+    return late is not None and late.refused
 
 
 @dataclass(frozen=True)

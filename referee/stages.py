@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from referee.assignment import ASSIGNMENT as ASSIGNMENT
 from referee.checks.base import STAGES, Finding
 from referee.course import FILE as COURSE
-from referee.course import ROLLING, Course, Deadline, DeadlineName, show_time
+from referee.course import ROLLING, Course, DeadlineName, Lateness, show_time
 from referee.documents import DocumentError, Tree, parse_yaml
 from referee.history import Commit, Counted, Event, History, HistoryError, printable, when
 from referee.project import PAPER_NAME
@@ -410,21 +410,20 @@ class Gate:
         """Each change with its deadline and what it requires."""
         return [Judgement(c, self._until(c), tuple(self._requires(c))) for c in self.changes]
 
-    def _late(self, change: Change) -> tuple[Deadline, timedelta] | None:
-        """The deadline of a change and how long after it this one comes, which may be negative; None if none binds."""
-        if change.deadline is None or (deadline := self.course.deadline(change.deadline)) is None:
+    def lateness(self, change: Change) -> Lateness | None:
+        """How a change stands to its deadline; None if none binds it."""
+        if change.deadline is None or self.by_editor:
             return None
-        if self.by_editor or (change.deadline == "v2" and self._decision(change.paper or "", self.base) == "revise"):
+        if change.deadline == "v2" and self._decision(change.paper or "", self.base) == "revise":
             return None
-        return deadline, self.counted.moment - deadline.moment
+        return self.course.lateness(change.deadline, self.counted.moment)
 
     def _until(self, change: Change) -> str | None:
         if change.deadline is None or (deadline := self.course.deadline(change.deadline)) is None:
             return None
-        if (found := self._late(change)) is None:
+        if (late := self.lateness(change)) is None:
             return f"due {deadline}; does not bind {'an editor' if self.by_editor else 'what is to be revised'}"
-        late = found[1]
-        return f"due {deadline}: {'in time' if late <= timedelta(0) else f'{duration(late)} late'}"
+        return f"due {deadline}: {'in time' if late.by <= timedelta(0) else f'{duration(late.by)} late'}"
 
     def _requires(self, change: Change) -> Iterator[str]:
         old, new = change.step
@@ -492,19 +491,17 @@ class Gate:
             yield Finding("STG-012", "error", file, 1, message)
 
     def _in_time(self, change: Change) -> Iterator[Finding]:
-        if (found := self._late(change)) is None or found[1] <= timedelta(0):
+        if (late := self.lateness(change)) is None or late.by <= timedelta(0):
             return
-        deadline, late = found
-        grace = timedelta(hours=self.course.late.hours)
-        file = _file(change)
+        deadline, file = late.deadline, _file(change)
         counts = f"It counts from {self.local(self.counted.moment)}, {self.counted.how}."
-        was = f"{duration(late)} after the deadline ({deadline.name}: {deadline})"
-        if late <= grace:
+        was = f"{duration(late.by)} after the deadline ({deadline.name}: {deadline})"
+        if not late.refused:
             off = f"{self.course.late.penalty * 100:f}".rstrip("0").rstrip(".")
             message = f"comes {was}: accepted with {off} % off. {counts} To avoid it, leave the change for later."
             yield Finding("STG-002", "warning", file, 1, message)
         else:
-            until = self.local((deadline.moment.astimezone(UTC) + grace).replace(microsecond=0))
+            until = self.local(late.until)
             following = {"v1": " What is new goes into version 2.", "v2": " Only an editor can change that now."}
             remedy = following.get(deadline.name, " Ask the editor.") if change.kind == "edit" else " Ask the editor."
             yield Finding(
