@@ -392,12 +392,18 @@ def _form(folder: Path, paper: str, handle: str) -> None:
         raise CalibrationError(f"the form of the review could not be written: {str(said).strip()[-300:]}") from None
 
 
+def clone(root: Path, target: Path) -> None:
+    """The tracked files as they are in the working tree, above the history, which tells what was accepted when."""
+    _git(root, "clone", "--quiet", "--shared", "--no-checkout", "--template=", ".", str(target))
+    copy_tracked(root, target)
+
+
 def commit(folder: Path) -> None:
-    """Make a folder a repository of its own with one commit of all that is in it."""
+    """Commit all that is in a folder, made a repository of its own if it is none."""
     identity = ["-c", "user.name=exercise", "-c", "user.email=exercise@example.org", "-c", "commit.gpgsign=false"]
     _git(folder, "init", "--quiet", "--template=")
     _git(folder, "add", "--all")
-    _git(folder, *identity, "commit", "--quiet", "--message", "As submitted")
+    _git(folder, *identity, "commit", "--quiet", "--allow-empty", "--message", "As submitted")
 
 
 def _git(folder: Path, *arguments: str) -> str:

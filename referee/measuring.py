@@ -22,21 +22,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from common.errors import nearest
 from common.records import write_text
-from referee.calibrate import CalibrationError, Mutation, commit, copy_tracked, corpus, plant, restamp, tracked
+from referee.calibrate import CalibrationError, Mutation, clone, commit, corpus, plant, restamp, tracked
 from referee.checks import every_check
 from referee.project import UsageError, find_root, paper_names
 
 KEPT = Path("docs/calibration.json")
 PAGE = Path("docs/calibration.md")
 COLUMNS = ("tests", "probes", "checks")
-COMMON_PROBES = "pytest tests/common/probes"
+APPLIED = "tests/common/probes/test_applied.py"
+"""The probes applied to what no project uses yet; each test is named for its probe."""
 MAX_OUTPUT = 4 * 1024 * 1024  # bytes of a command's output that are read
 
 Caught = Mapping[str, Sequence[str]]
@@ -55,15 +56,27 @@ def measure_command(options: argparse.Namespace) -> int:
     chosen = _chosen(every, options.only)
     kept = _Kept(root)
     if not options.table:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends with us
-        try:
+        with _stoppable():
             _measure(root, chosen, kept, fresh=options.fresh, jobs=options.jobs, timeout_s=options.timeout)
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        kept.forget_others(every)
     write_text(root / PAGE, page(root, every, kept.answers))
     print(_summary(every, _measured(root, every, kept.answers)))
     print(PAGE.as_posix())
     return 0
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends us, and with us what we started, as Ctrl-C does.
+
+    A shell lets what it starts in the background ignore Ctrl-C; what we start would inherit that, and tests of it fail.
+    """
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _chosen(every: Mapping[str, Mutation], only: str | None) -> list[Mutation]:
@@ -81,7 +94,7 @@ def questions(root: Path, mutation: Mutation) -> list[str]:
     """What is asked about a mistake: 'pytest <path>', 'probe <paper>', 'check <paper>', 'reread <paper>'.
 
     Tests and probes do not look at what was published, so they are asked about code only. Where no project uses the
-    code, the probes are those that the tests of `common.probes` apply to it. About what was published (`reread`) the
+    code, the probes are those that `APPLIED` applies to it. About what was published (`reread`) the
     checks execute the notebook, too, and compare with what was committed before; a team whose code is mistaken from
     the start has executed its notebook with that code.
     """
@@ -93,13 +106,13 @@ def questions(root: Path, mutation: Mutation) -> list[str]:
             own = file.with_name(f"test_{file.name}")
             asked.append(f"pytest {(own if (root / own).is_file() else own.parent).as_posix()}")
             if not mutation.projects:
-                asked.append(COMMON_PROBES)
+                asked.append(f"pytest {APPLIED}")
         asked += [f"probe {name}" for name in mutation.projects]
     return asked + [f"{'check' if mutation.is_code else 'reread'} {name}" for name in mutation.projects]
 
 
 def _column(question: str) -> str:
-    if question == COMMON_PROBES or question.startswith("probe "):
+    if question == f"pytest {APPLIED}" or question.startswith("probe "):
         return "probes"
     return "tests" if question.startswith("pytest ") else "checks"
 
@@ -123,7 +136,10 @@ def depends(question: str) -> list[str]:
 
 
 class _Kept:
-    """docs/calibration.json: mutation -> question -> {what was planted, what it depended on, what failed}."""
+    """docs/calibration.json: mutation -> question -> {what was planted, what it depended on, what failed}.
+
+    What fails without a mistake, too, is kept there alone.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root, self.path = root, root / KEPT
@@ -154,19 +170,32 @@ class _Kept:
     def add(self, name: str, planted: str, question: str, failed: list[str]) -> None:
         answer = {"planted": planted, "code": self.code(question), "failed": failed}
         self.answers.setdefault(name, {})[question] = answer
+        self._write()
+
+    def forget_others(self, every: Mapping[str, Mutation]) -> None:
+        """Drop the answers to what is not asked any more."""
+        asked = {name: questions(self.root, mutation) for name, mutation in every.items()}
+        asked[WITHOUT] = [question for each in asked.values() for question in each]
+        self.answers = {
+            name: {question: answer for question, answer in here.items() if question in asked[name]}
+            for name, here in self.answers.items()
+            if name in asked
+        }
+        self._write()
+
+    def _write(self) -> None:
         write_text(self.path, json.dumps(dict(sorted(self.answers.items())), indent=1, ensure_ascii=False) + "\n")
 
 
 def caught(root: Path, mutation: Mutation, answers: Mapping[str, Any]) -> Caught | None:
     """What noticed a mistake; None when not all was asked yet, or something else was planted then."""
-    here, without = answers.get(mutation.id, {}), answers.get(WITHOUT, {})
+    here = answers.get(mutation.id, {})
     by: dict[str, list[str]] = {column: [] for column in COLUMNS}
     for question in questions(root, mutation):
         answer = here.get(question, {})
-        if answer.get("planted") != identity(mutation) or question not in without:
+        if answer.get("planted") != identity(mutation):
             return None
-        known = set(without[question]["failed"])
-        by[_column(question)] += [each for each in answer["failed"] if each not in known]
+        by[_column(question)] += answer["failed"]
     return {column: list(dict.fromkeys(map(_brief, failed))) for column, failed in by.items()}
 
 
@@ -185,7 +214,7 @@ def _measure(
     lock = threading.Lock()
     with _Commands(timeout_s) as commands, tempfile.TemporaryDirectory(prefix="calibrate-") as folder:
         clean = Path(folder) / "clean"
-        copy_tracked(root, clean)
+        clone(root, clean)
         restamp(clean, paper_names(clean))
         _require_own_code(commands, clean)
         commands.write_tables(clean)
@@ -218,8 +247,9 @@ def _measure(
                     if failed is None:
                         print(f"{mutation.id}: no answer from '{question}' in {timeout_s:.0f} s", flush=True)
                         continue
+                    caught_by = [each for each in failed if each not in known[question]]
                     with lock:
-                        kept.add(mutation.id, identity(mutation), question, failed)
+                        kept.add(mutation.id, identity(mutation), question, caught_by)
             finally:
                 shutil.rmtree(copy, ignore_errors=True)
             return time.monotonic() - start
@@ -244,6 +274,8 @@ def _told(by: Caught) -> str:
 
 def _brief(failed: str) -> str:
     """What failed, to be read in a table: 'test_iwae::test_bound', 'bound', 'RES-005'."""
+    if match := re.match(rf"{re.escape(APPLIED)}::test_(\w+)", failed):
+        return match[1]
     if match := re.match(r"(?:.*/)?(test_\w+)\.py::(\w+(?:::\w+)*)", failed):
         return f"{match[1]}::{match[2]}"
     if match := re.match(r"([A-Z]{2,4}-\d{3}) ", failed):
@@ -396,19 +428,66 @@ def _json(output: str) -> Any:
 
 # -- The table ---------------------------------------------------------------------------------------------------------
 
+INTRODUCTION = """\
+# Which mistakes are caught, and by whom
+
+<!-- Written by `referee calibrate measure`; do not edit. -->
+
+The referee's tests, probes and checks are worth what they notice. To know what that is, each of the mistakes below was
+planted, alone, in a throw-away copy of this repository, and everything that could notice it was run there:
+
+- **tests**: those of the projects whose numbers it changes, and of the part of `common` it is in, up to the first that
+  fails;
+- **probes**: those that the projects name; where no project uses the code yet, those that
+  [`test_applied.py`](../tests/common/probes/test_applied.py) applies to it;
+- **checks**: `referee check`. A mistake in code is planted as if it had been there when the records were made, so no
+  record is stale; for one in what was published the notebook is executed, too, and what is submitted is compared with
+  what was there before. Tests and probes do not look at what was published.
+
+The mistakes stand in [`referee/mutations/`](../referee/mutations). To
+measure again what has changed since, or one mistake:
+
+```sh
+referee calibrate measure
+referee calibrate measure --only {example}
+```
+"""
+
 
 def _measured(root: Path, every: Mapping[str, Mutation], answers: Mapping[str, Any]) -> dict[str, Caught]:
     found = {name: caught(root, mutation, answers) for name, mutation in every.items()}
     return {name: by for name, by in found.items() if by is not None}
 
 
+def _person_only(mutation: Mutation) -> bool:
+    """Whether nobody expects a machine to notice it."""
+    return mutation.caught_by == ["person"]
+
+
+def _group(mutation: Mutation) -> str:
+    """Where it is planted, as the page's headings say it."""
+    if not mutation.is_code:
+        return "what was published"
+    return "`common`" if mutation.file.startswith("common/") else f"`projects/{mutation.projects[0]}`"
+
+
+def _counts(every: Mapping[str, Mutation], measured: Mapping[str, Caught]) -> list[int]:
+    """Mistakes measured; noticed by tests, by probes, by checks; left to a person; noticed by nobody."""
+    unnoticed = [name for name, by in measured.items() if not any(by.values())]
+    person = sum(_person_only(every[name]) for name in unnoticed)
+    noticed_by = [sum(bool(by[column]) for by in measured.values()) for column in COLUMNS]
+    return [len(measured), *noticed_by, person, len(unnoticed) - person]
+
+
 def _summary(every: Mapping[str, Mutation], measured: Mapping[str, Caught]) -> str:
     """How many mistakes were caught, in one line."""
-    noticed = sum(any(by.values()) for by in measured.values())
-    counts = ", ".join(f"{sum(bool(by[column]) for by in measured.values())} by {column}" for column in COLUMNS)
-    missing = len(every) - len(measured)
-    rest = f" {missing} more are not measured yet." if missing else ""
-    return f"{len(measured)} mistakes: {noticed} noticed ({counts}), {len(measured) - noticed} by nobody.{rest}"
+    n, tests, probes, checks, person, nobody = _counts(every, measured)
+    missing = len(every) - n
+    return (
+        f"{n} mistakes: {n - person - nobody} noticed ({tests} by tests, {probes} by probes, {checks} by checks), "
+        f"{person} that only a person can see, {nobody} by nobody."
+        + (f" {missing} more are not measured yet." if missing else "")
+    )
 
 
 def silent(mutation: Mutation, by: Caught) -> list[str]:
@@ -425,44 +504,36 @@ def silent(mutation: Mutation, by: Caught) -> list[str]:
 def page(root: Path, every: Mapping[str, Mutation], answers: Mapping[str, Any]) -> str:
     """docs/calibration.md: the table *mistake × caught by*, from what was measured."""
     measured = _measured(root, every, answers)
+    groups: dict[str, list[str]] = {}
+    for name in sorted(measured, key=lambda name: not every[name].is_code):
+        groups.setdefault(_group(every[name]), []).append(name)
     lines = [
-        "# Which mistakes are caught, and by whom",
-        "",
-        "<!-- Written by `referee calibrate measure`; do not edit. -->",
-        "",
-        "Each line is a mistake that was planted, alone, in a copy of this repository. *Tests* are those of the",
-        "projects it touches and of the part of `common` it is in (the first that failed is named), *probes* those",
-        "that the projects name, *checks* what `referee check` says. A dash: nothing failed. A mistake in code is",
-        "planted as if it had been there when the records were made, so it leaves no stale record behind, and tables",
-        "are written anew after a mistake in what they show. Tests and probes are not asked about what was published.",
-        "",
+        INTRODUCTION.format(example=next(iter(every))),
         f"**{_summary(every, measured)}**",
         "",
-        "| mistake | severity | tests | probes | checks |",
-        "| --- | --- | --- | --- | --- |",
+        "| planted in | mistakes | tests | probes | checks | only a person | nobody |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, by in measured.items():
-        cells = [", ".join(f"`{each}`" for each in by[column]) or "–" for column in COLUMNS]
-        lines.append(f"| `{name}`<br><sub>{every[name].mistake}</sub> | {every[name].severity} | {' | '.join(cells)} |")
-    if nobody := [name for name, by in measured.items() if not any(by.values())]:
-        lines += ["", "## Noticed by nobody", ""]
-        for name in nobody:
-            who = "a person has to see it" if every[name].caught_by == ["person"] else "should be noticed"
-            lines.append(f"- `{name}` ({who}): {every[name].mistake} {every[name].why}")
+    for group, names in groups.items():
+        counts = _counts(every, {name: measured[name] for name in names})
+        lines.append(f"| {group} | {' | '.join(map(str, counts))} |")
+    lines.append(f"| all | {' | '.join(map(str, _counts(every, measured)))} |")
     if wanting := {name: missed for name, by in measured.items() if (missed := silent(every[name], by))}:
-        lines += ["", "## Expected to notice, and did not", ""]
+        lines += ["", "Expected to notice, and did not:", ""]
         lines += [f"- `{name}`: {', '.join(missed)}." for name, missed in wanting.items()]
-    lines += ["", "## Measured at", ""]
-    for what, columns in (("tests and probes", ("tests", "probes")), ("checks", ("checks",))):
-        codes = sorted(
-            f"{question} {answer['code']}"
-            for name in measured
-            for question, answer in answers[name].items()
-            if _column(question) in columns
-        )
-        lines.append(f"- {what}: code `{hashlib.sha256(json.dumps(codes).encode()).hexdigest()[:16]}`")
+    for group, names in groups.items():
+        columns = [column for column in COLUMNS if every[names[0]].is_code or column == "checks"]
+        lines += ["", f"## Planted in {group}", ""]
+        lines.append(f"| mistake | severity | {' | '.join(columns)} |")
+        lines.append(f"| --- | --- |{' --- |' * len(columns)}")
+        for name in names:
+            cells = [", ".join(f"`{each}`" for each in measured[name][column]) or "–" for column in columns]
+            who = "<br>**only a person**" if _person_only(every[name]) else "<br>**nobody**"
+            told = "" if any(measured[name].values()) else who
+            lines.append(
+                f"| `{name}`{told}<br><sub>{every[name].mistake}</sub> | {every[name].severity} | {' | '.join(cells)} |"
+            )
     failing = sorted({_brief(each) for answer in answers.get(WITHOUT, {}).values() for each in answer["failed"]})
     if failing:
-        lines.append(f"- failed without any mistake, and so not counted: {', '.join(f'`{each}`' for each in failing)}")
-    lines += ["", "`referee calibrate measure` asks again what changed since; `--only NAME` about one mistake.", ""]
-    return "\n".join(lines)
+        lines += ["", f"Failed without any mistake, and so not counted: {', '.join(f'`{each}`' for each in failing)}."]
+    return "\n".join([*lines, ""])

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -254,7 +255,7 @@ def test_a_mistake_is_measured_in_a_copy_by_tests_probes_and_checks(repository, 
     assert not before.keys() - after.keys()
     page = after["docs/calibration.md"].decode()
     assert "| `test_toy::test_double` | `even` | – |" in page
-    assert "`test_toy::test_that_fails_anyway`" in page.split("failed without any mistake")[1]
+    assert "`test_toy::test_that_fails_anyway`" in page.split("Failed without any mistake")[1]
 
 
 @pytest.fixture
@@ -278,15 +279,45 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 def test_the_table_tells_who_noticed_what(repository, asked, capsys):
     assert main(["calibrate", "measure"]) == 0
-    assert "3 mistakes: 1 noticed (1 by tests, 1 by probes, 0 by checks), 2 by nobody." in capsys.readouterr().out
+    summary = "3 mistakes: 1 noticed (1 by tests, 1 by probes, 0 by checks), 1 that only a person can see, 1 by nobody."
+    assert summary in capsys.readouterr().out
     page = (repository / "docs/calibration.md").read_text()
-    assert "| `loud`<br><sub>Wrong.</sub> | major | `test_toy::test_double` | `even` | – |" in page
-    nobody = page.split("## Noticed by nobody")[1].split("##")[0]
-    assert "`quiet` (should be noticed)" in nobody
-    assert "`page` (a person has to see it)" in nobody
+    assert summary in page
+    assert "| `projects/toy` | 2 | 1 | 1 | 0 | 0 | 1 |" in page
+    assert "| what was published | 1 | 0 | 0 | 0 | 1 | 0 |" in page
+    assert "| all | 3 | 1 | 1 | 0 | 1 | 1 |" in page
+    code, published = page.split("## Planted in what was published")
+    assert "| `loud`<br><sub>Wrong.</sub> | major | `test_toy::test_double` | `even` | – |" in code
+    assert "| `quiet`<br>**nobody**<br><sub>Wrong.</sub> | major | – | – | – |" in code
+    assert "| `page`<br>**only a person**<br><sub>Wrong.</sub> | major | – |" in published
     assert "- `quiet`: tests." in page.split("Expected to notice, and did not")[1]
     assert {q for folder, q in asked if folder == "page"} == {"reread toy"}  # tests do not look at what was published
     assert {q for folder, q in asked if folder == "quiet"} == {"pytest projects/toy", "probe toy", "check toy"}
+
+
+def test_a_probe_applied_to_common_code_counts_as_that_probe(tmp_path):
+    unused = mutation(
+        file="common/data/preprocess.py", projects=[], caught_by=["tests", "probe bits", "probe quantise"]
+    )
+    own, applied = questions = measuring.questions(tmp_path, unused)
+    failed = {own: [], applied: [f"{measuring.APPLIED}::test_bits[256-Dequantise(levels=256)]"]}
+    answers = {q: {"planted": measuring.identity(unused), "code": "", "failed": failed[q]} for q in questions}
+    by = measuring.caught(tmp_path, unused, {unused.id: answers})
+    assert by == {"tests": [], "probes": ["bits"], "checks": []}
+    assert measuring.silent(unused, by) == ["tests", "probe quantise"]
+    assert (ROOT / measuring.APPLIED).is_file()
+
+
+def test_what_was_started_in_the_background_measures_the_same(tmp_path):
+    """A shell lets it ignore Ctrl-C; what it runs must not, or its tests of Ctrl-C fail."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with measuring._stoppable(), measuring._Commands(timeout_s=60) as commands:
+            _, output = commands.run(tmp_path, ["-c", "import signal; print(signal.getsignal(signal.SIGINT))"])
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "default_int_handler" in output
 
 
 def test_only_what_changed_is_asked_again(repository, asked, capsys):
