@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from common.errors import RecordError, UserError
 from common.records import PRESETS_ORDER, Record, Score, read_metrics, write_text
-from referee.plots import Dot, Series, dot_chart, line_chart
+from referee.plots import Dot, Series, dot_chart, line_chart, thin
 from referee.project import find_project, find_root
 from referee.schema import METRICS, FigureClaim
 from referee.show import KINDS, MARKS, duration, judged_where, summary
@@ -38,6 +38,13 @@ STAGES = {
     "published": ("Refereed reproduction", "reviewed and accepted"),
 }
 """What a page calls itself, and what has been done about it: refereed is what has been reviewed and decided."""
+
+GROUPS = (
+    ("Orderings", "Which run is better than which; judged through paired differences where examples were kept."),
+    ("Values", "Numbers the paper prints, each judged at the preset it is about."),
+    ("Figures", "Pictures are for people to compare; no machine calls them reproduced."),
+)
+"""What each kind of claim is called, and how it is judged; in the order of `KINDS`."""
 
 CURVES = {
     "bound": "training bound, nats",
@@ -90,38 +97,33 @@ def render(s: Standing, *, runs: bool = False) -> str:
     other = sorted(set(s.evidence) - set(PRESETS_ORDER))
     main = max((p for p in presets), key=PRESETS_ORDER.index, default=None)
     pictures, left_out = _pictures(s, base, main)
-    groups = [
-        ("Orderings", "Which run is better than which; judged through paired differences where examples were kept."),
-        ("Values", "Numbers the paper prints, each judged at the preset it is about."),
-        ("Figures", "Pictures are for people to compare; no machine calls them reproduced."),
-    ]
     return environment.get_template("report.html").render(
         project=s.project.name,
         claims_file=s.project.shown(s.project.folder / "project.yaml"),
         stage=STAGES[s.file.stage],  # what it is, how far it is
         file=s.file,
         paper=s.file.paper,
-        counts=_counts(s),
+        counts=counts(s),
         summary=summary(s.verdicts),
         marks={status: mark for status, (mark, _) in MARKS.items()},
         groups=[
             (title, about, judged, waiting)
-            for kind, (title, about) in zip(KINDS, groups, strict=True)
-            for judged in [[v for v in s.verdicts if v.kind == kind and not _waits(v)]]
-            for waiting in [[v for v in s.verdicts if v.kind == kind and _waits(v)]]
+            for kind, (title, about) in zip(KINDS, GROUPS, strict=True)
+            for judged in [[v for v in s.verdicts if v.kind == kind and not waits(v)]]
+            for waiting in [[v for v in s.verdicts if v.kind == kind and waits(v)]]
             if judged or waiting
         ],
         stale=sorted({run for v in s.verdicts if v.stale for run in v.runs}),
         problems=s.problems,
         source=s.project.shown(base),
         main=main,
-        dots=_dots(s, main),
-        curves=_curves(s, base, main),
+        dots=runs_compared(s, main),
+        curves=learning_curves(s, base, main),
         pictures=pictures,
         left_out=left_out,
-        scores=[_score_rows(preset, s.evidence[preset]) for preset in [*reversed(presets), *other]],
-        runs=[_how(e) for preset in [*reversed(presets), *other] for e in s.evidence[preset].values()],
-        presets=_commands(s, presets),
+        scores=[score_rows(preset, s.evidence[preset]) for preset in [*reversed(presets), *other]],
+        runs=[how_run(e) for preset in [*reversed(presets), *other] for e in s.evidence[preset].values()],
+        presets=commands(s, presets),
         bibtex=bibtex(s),
         duration=duration,
         show_step=show_step,
@@ -131,12 +133,12 @@ def render(s: Standing, *, runs: bool = False) -> str:
     )
 
 
-def _waits(verdict: Verdict) -> bool:
+def waits(verdict: Verdict) -> bool:
     """A value that nobody has tried, and of which there is nothing to say but what the paper prints."""
     return verdict.kind == "value" and verdict.status == "not attempted" and not verdict.notes
 
 
-def _counts(s: Standing) -> list[tuple[str, str, int]]:
+def counts(s: Standing) -> list[tuple[str, str, int]]:
     """(status, mark, number) of each verdict that occurs."""
     return [
         (status, mark, n) for status, (mark, _) in MARKS.items() if (n := sum(v.status == status for v in s.verdicts))
@@ -152,7 +154,7 @@ def _datasets(record: Record) -> str:
     return ", ".join(record.data_sha256) or "data not named"
 
 
-def _dots(s: Standing, preset: str | None) -> list[dict[str, Any]]:
+def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
     """For each metric and data set of the main preset, its runs' test scores; the paper's value where it is claimed.
 
     Runs that give a score in parts (`active_units_1`, `active_units_2`, a layer each) have a chart of their own: their
@@ -224,8 +226,8 @@ def _parts(record: Record, score: Score) -> tuple[str, ...]:
     return tuple(s.name for s in parts) if parts and math.isclose(sum(s.value for s in parts), score.value) else ()
 
 
-def _curves(s: Standing, base: Path, preset: str | None) -> list[dict[str, Any]]:
-    """Learning curves of the main preset: a chart for each data set and logged metric."""
+def learning_curves(s: Standing, base: Path, preset: str | None) -> list[dict[str, Any]]:
+    """Learning curves of the main preset: a chart for each data set and logged metric, and the lines in it."""
     if preset is None:
         return []
     found: dict[tuple[str, str], list[Series]] = {}
@@ -247,6 +249,8 @@ def _curves(s: Standing, base: Path, preset: str | None) -> list[dict[str, Any]]
             title = f"Learning curves: {name} against step, {data}, for " + ", ".join(p.label for p in part)
             charts.append(
                 {
+                    "label": label,
+                    "series": [thin(line) for line in part],
                     "caption": f"{data}, preset {preset}. Each point is a mean over the steps since the one before; "
                     "the very first are cut off.",
                     "svg": _both(
@@ -314,7 +318,7 @@ def read_picture(path: Path) -> dict[str, Any] | None:
     return {"src": f"data:image/png;base64,{base64.b64encode(raw).decode()}", "width": width, "height": height}
 
 
-def _score_rows(preset: str, runs: dict[str, Evidence] | Any) -> dict[str, Any]:
+def score_rows(preset: str, runs: dict[str, Evidence] | Any) -> dict[str, Any]:
     rows = []
     for run, evidence in runs.items():
         for i, score in enumerate(evidence.record.scores):
@@ -329,7 +333,7 @@ def _score_rows(preset: str, runs: dict[str, Evidence] | Any) -> dict[str, Any]:
     return {"preset": preset, "rows": rows}
 
 
-def _how(evidence: Evidence) -> dict[str, Any]:
+def how_run(evidence: Evidence) -> dict[str, Any]:
     record = evidence.record
     return {
         "record": record,
@@ -341,7 +345,7 @@ def _how(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _commands(s: Standing, presets: Iterable[str]) -> list[dict[str, str]]:
+def commands(s: Standing, presets: Iterable[str]) -> list[dict[str, str]]:
     """The command of each preset that ran or is claimed, and what it took."""
     claimed = {c.preset for c in s.file.claims}
     lines = []
