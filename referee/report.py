@@ -22,7 +22,7 @@ from common.records import PRESETS_ORDER, Record, Score, read_metrics, write_tex
 from referee.plots import Dot, Series, dot_chart, line_chart, thin
 from referee.project import find_project, find_root
 from referee.schema import METRICS, FigureClaim
-from referee.show import KINDS, MARKS, duration, judged_where, summary
+from referee.show import AMENDED, KINDS, MARKS, amendments, duration, judged_where, summary
 from referee.standing import Standing, figure_file, standing
 from referee.tables import added_up, hardware_line
 from referee.verdicts import Evidence, Verdict, show, show_score, show_step
@@ -113,6 +113,8 @@ def render(s: Standing, *, runs: bool = False) -> str:
             for waiting in [[v for v in s.verdicts if v.kind == kind and waits(v)]]
             if judged or waiting
         ],
+        amended=AMENDED,
+        amendments=amendments(s),
         stale=sorted({run for v in s.verdicts if v.stale for run in v.runs}),
         problems=s.problems,
         source=s.project.shown(base),

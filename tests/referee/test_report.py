@@ -148,6 +148,35 @@ def test_it_is_called_refereed_when_it_is(
     assert ("efereed reproduction" in page.text) == (stage == "published")
 
 
+def test_amendments_are_shown_with_date_and_reason_wherever_the_claim_is(
+    full: Project, edit: Callable[[str, str], None]
+) -> None:
+    assert "mendment" not in Page(render(standing(full))).text
+    waits = (full.folder / "project.yaml").read_text().partition("claims:\n")[2].partition("  - id: more")[0]
+    edit(waits, waits + waits.replace("nll-k50", "nll-k7").replace("run: k50", "run: k7"))
+    entries = "".join(
+        f"  - {{claim: {claim}, date: {day}, change: {change}, reason: {reason}}}\n"
+        for claim, day, change, reason in (
+            ("nll-k50", "2026-01-02", "changed", "A typing error <b>."),
+            ("nll-k7", "2026-01-03", "added", "Forgotten."),
+            ("nll-k9", "2026-01-04", "removed", "Not in the paper."),
+        )
+    )
+    edit("deviations:\n", f"amendments:\n{entries}deviations:\n")
+    html = render(standing(full))
+    row = html.partition('<span class="sub">nll-k50</span>')[2].partition("</td>")[0]
+    assert "† changed 2026-01-02: A typing error &lt;b&gt;." in row
+    assert re.search(r"†</a></span> <b>84\.7", html)  # of the value that waits
+    text = Page(html).text
+    for said in (
+        "Changed 2026-01-02, after the proposal was accepted: nll-k50. A typing error <b>.",
+        "Added 2026-01-03, after the proposal was accepted: nll-k7. Forgotten.",
+        "Removed 2026-01-04, after the proposal was accepted: nll-k9. Not in the paper.",
+    ):
+        assert said in text
+    assert html.count("†") == 4  # what it means, its list, and each claim that is there
+
+
 def test_a_score_in_parts_is_charted_apart(project: Project, make: MakeRecord) -> None:
     count = {"name": "active_units", "unit": "units", "kind": "exact"}
     for run, layers in (("a", [30]), ("b", [20]), ("c", [40, 5]), ("d", [50, 7])):
