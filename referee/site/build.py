@@ -20,6 +20,7 @@ from typing import Any
 from common.errors import UserError
 from referee.project import find_root
 from referee.site.model import Page, Site, load_site
+from referee.site.vendor import VendorError
 
 MODULES = ("home", "project", "review", "results", "families", "guides", "notebooks", "reference", "register", "vendor")
 """Where pages come from, in the order of the navigation."""
@@ -38,8 +39,8 @@ ASSETS = Path(__file__).with_name("assets")
 LISTED = 60  # projects that the navigation names; more are found through the gallery
 
 
-def collect(site: Site) -> tuple[dict[str, Page], dict[str, bytes | Path]]:
-    """All pages by path, in order, and all files of the tree by path.
+def collect(site: Site) -> tuple[dict[str, Page], dict[str, bytes | Path], list[str]]:
+    """All pages by path, in order; all files of the tree by path; and what the site has to do without.
 
     Raises:
         UserError: two modules make the same path, or one that is not inside the tree.
@@ -47,6 +48,7 @@ def collect(site: Site) -> tuple[dict[str, Page], dict[str, bytes | Path]]:
     pages: dict[str, Page] = {}
     files: dict[str, bytes | Path] = {}
     maker: dict[str, str] = {}
+    without: list[str] = []
 
     def put(path: str, content: bytes | Path, module: str) -> None:
         if path in maker:
@@ -58,14 +60,19 @@ def collect(site: Site) -> tuple[dict[str, Page], dict[str, bytes | Path]]:
 
     for module in _modules():
         name = module.__name__.rpartition(".")[2]
-        for page in module.pages(site):
+        try:
+            made = list(module.pages(site))
+        except VendorError as error:
+            without.append(str(error))
+            continue
+        for page in made:
             put(page.path, page.text.encode() if isinstance(page.text, str) else page.text, name)
             pages[page.path] = page
             for path, content in page.files.items():
                 put(path, content, name)
     for path in sorted(p for p in ASSETS.rglob("*") if p.is_file()):
         put(f"assets/{path.relative_to(ASSETS).as_posix()}", path, "assets")
-    return pages, files
+    return pages, files, without
 
 
 def _modules() -> list[Any]:
@@ -139,14 +146,14 @@ def build(root: Path, *, strict: bool = False, output: Path | None = None) -> Bu
     """
     output = output or root / "build" / "site"
     site = load_site(root)
-    pages, files = collect(site)
+    pages, files, without = collect(site)
     tree, html, fresh, old = (output / name for name in ("tree", "html", ".new", ".old"))
     write_tree(tree, files)
     if old.exists() and not html.exists():  # a build was interrupted between the two renames below
         os.replace(old, html)
     for left in (fresh, old):
         shutil.rmtree(left, ignore_errors=True)
-    warnings = [*site.problems, *_mkdocs(root, tree, fresh, navigation(pages))]
+    warnings = [*site.problems, *without, *_mkdocs(root, tree, fresh, navigation(pages))]
     if strict and warnings:
         shutil.rmtree(fresh)
         raise UserError("\n".join(["the site is not built, since of --strict these are errors:", *warnings]))
