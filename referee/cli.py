@@ -332,6 +332,9 @@ def parser() -> argparse.ArgumentParser:
     gate.add_argument("--base", required=True, metavar="REF", help="the branch that the change goes to")
     gate.add_argument("--event", metavar="FILE", help="GitHub's payload: tells when it was pushed (GITHUB_EVENT_PATH)")
     gate.add_argument("--actor", metavar="HANDLE", help="whose change it is (default: whom the event names)")
+    gate.add_argument(
+        "--private", metavar="DIR", help="an editor's folder: keep there when the forge received it, for the grades"
+    )
     gate.add_argument("--format", choices=("table", "json", "github", "markdown"), default="table")
 
     assign = add(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from referee.checks.base import STAGES, Finding, Submission, printable, run
 from referee.checks.command import MARKS, annotation, counted, inert
-from referee.history import check_actor, read_event
-from referee.project import Project, find_root
+from referee.grades import private_folder
+from referee.history import check_actor, keep_push, read_event
+from referee.project import Project, UsageError, find_root
 from referee.stages import Change, Gate, open_gate
 
 
@@ -17,7 +18,12 @@ def gate_command(options: argparse.Namespace) -> int:
     root = find_root()
     event = read_event(Path(options.event)) if options.event else None
     actor = check_actor(options.actor) if options.actor else None
+    folder = private_folder(root, options.private) if options.private else None
     gate = open_gate(root, options.base, event, actor)
+    if folder is not None:
+        if not gate.counted.pushed or event is None or event.head is None:
+            raise UsageError("gate: --private keeps when the forge received a commit, and no --event tells it.")
+        keep_push(folder, event.head, gate.counted.moment)
     findings = [*gate.findings, *(f for change in gate.changes for f in unready(root, gate, change))]
     show = {"table": print_table, "json": print_json, "github": print_annotations, "markdown": print_markdown}
     show[options.format](gate, findings)

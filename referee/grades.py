@@ -37,7 +37,7 @@ from referee.grading import (
     mean,
     show,
 )
-from referee.history import History, printable
+from referee.history import History, printable, read_pushes
 from referee.project import UsageError, find_root
 from referee.reviews import DECISION, Place
 
@@ -49,7 +49,7 @@ def grade_command(options: argparse.Namespace) -> int:
     root = find_root()
     folder = private_folder(root, options.private)
     text = read_text(folder / MARKS, rules="MRK", shown=MARKS)
-    grades = compute(root, text, options.as_of)
+    grades = compute(root, text, options.as_of, read_pushes(folder))
     files = render(grades)
     write_all(folder, files)
     if options.format == "json":
@@ -112,7 +112,7 @@ def plain(grades: Grades) -> dict[str, Any]:
         "format": FORMAT,
         "commit": grades.commit,
         "as_of": grades.as_of.astimezone(UTC).isoformat(),
-        "inputs": {MARKS: grades.digest},
+        "inputs": dict(grades.inputs),
         "grading": json.loads(grades.course.grading.model_dump_json()),
         "late": json.loads(grades.course.late.model_dump_json()),
         "projects": [_plain_project(p) for p in grades.projects],

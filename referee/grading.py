@@ -6,9 +6,10 @@
     grade      (1 − review) × the mean of the projects + review × the mean of the reviews
 
 All that is public is read from one commit and the history that leads to it, never from the working tree: when a change
-came and whether it was in time is decided as by `referee gate`. What is private is `marks.yaml` in a folder outside of
-the repository, where the grades go, too. Numbers are fractions until they are shown, and no clock is read: the same
-commit, date and marks give the same bytes.
+came and whether it was in time is decided as by `referee gate`. What is private lies in a folder outside of the
+repository: `marks.yaml`, which the editor writes, and `pushes.json`, which the gate writes. The grades go there, too.
+Numbers are fractions until they are shown, and no clock is read: the same commit, date and private files give the same
+bytes.
 
 `python -m referee.grading` writes the JSON Schema of `marks.yaml`.
 """
@@ -24,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -33,7 +35,17 @@ from common.errors import UserError, nearest
 from referee.course import Course, Date, DeadlineName, Grading, last_second, show_time
 from referee.documents import DocumentError, Path_, Problem, Tree, parse_yaml, pattern, refuse
 from referee.evidence import Snapshot
-from referee.history import Commit, Counted, History, HistoryError, printable, when
+from referee.history import (
+    PUSHES,
+    Commit,
+    Counted,
+    Event,
+    History,
+    HistoryError,
+    printable,
+    pushes_text,
+    when,
+)
 from referee.loading import parse_project
 from referee.project import PAPER_NAME, UsageError
 from referee.reviewing import Score, score
@@ -170,7 +182,7 @@ def main_branch(history: History) -> list[Commit]:
     return [history.at(sha) for sha in listed.split()]
 
 
-def stories(history: History, branch: Sequence[Commit]) -> dict[str, Story]:
+def stories(history: History, branch: Sequence[Commit], pushes: Mapping[str, datetime]) -> dict[str, Story]:
     """What each project did, and when, along the main branch."""
     found: dict[str, Story] = defaultdict(Story)
     listed = history.git("log", "--first-parent", "--format=%H", branch[-1].sha, "--", "projects", "reviews") or b""
@@ -180,7 +192,7 @@ def stories(history: History, branch: Sequence[Commit]) -> dict[str, Story]:
         if commit.sha not in telling:
             continue
         parents = history.parents(commit.sha)
-        counted = arrival(history, commit, parents)
+        counted = arrival(history, commit, parents, pushes)
         for change in changes(history, parents[0] if parents else nothing, commit.sha):
             if change.paper is None:
                 continue
@@ -208,17 +220,26 @@ def stories(history: History, branch: Sequence[Commit]) -> dict[str, Story]:
     return found
 
 
-def arrival(history: History, commit: Commit, parents: Sequence[str]) -> Counted:
+def arrival(history: History, commit: Commit, parents: Sequence[str], pushes: Mapping[str, datetime]) -> Counted:
     """When a commit of the main branch counts: the commits that it merges by the rule of `referee gate`, and never
-    later than it was merged."""
+    later than it was merged.
+
+    Args:
+        pushes: when the forge received commits, by id, as far as is known.
+    """
     merged = commit.moment or datetime.fromtimestamp(0, UTC)
+
+    def counted(base: str, head: str) -> Counted:
+        event = Event(head, pushes[head]) if head in pushes else None
+        return when(history, base, head, event, merged)
+
     if not parents:
         return Counted(merged, "the committer's date")
     if len(parents) == 1:
-        return when(history, parents[0], commit.sha, None, merged)
-    all_ = [when(history, history.merge_base(parents[0], head), head, None, merged) for head in parents[1:]]
+        return counted(parents[0], commit.sha)
+    all_ = [counted(history.merge_base(parents[0], head), head) for head in parents[1:]]
     latest = max(all_, key=lambda c: c.moment)
-    return Counted(min(latest.moment, merged), latest.how, tuple(w for c in all_ for w in c.wrong))
+    return replace(latest, moment=min(latest.moment, merged), wrong=tuple(w for c in all_ for w in c.wrong))
 
 
 def _decision_then(history: History, commit: str, paper: str) -> Decision | None:
@@ -727,18 +748,21 @@ class Grades:
     commit: str
     as_of: datetime
     course: Course
-    digest: str  # sha256 of marks.yaml
+    inputs: Mapping[str, str]  # sha256 of the private files, by name
     web: str | None  # where the repository can be looked at
     projects: tuple[ProjectGrade, ...]
     people: tuple[PersonGrade, ...]
 
 
-def compute(root: Path, text: str, as_of: str | None = None) -> Grades:
+def compute(
+    root: Path, text: str, as_of: str | None = None, pushes: Mapping[str, datetime] = MappingProxyType({})
+) -> Grades:
     """All grades.
 
     Args:
         root: the repository.
         text: of `marks.yaml`.
+        pushes: when the forge received commits, by id, as far as is known.
         as_of: "2027-02-12" (its end) or "2027-02-12 18:00", in the course's zone; the last commit's date when not
             given. Neither later commits nor later deadlines count.
 
@@ -759,7 +783,7 @@ def compute(root: Path, text: str, as_of: str | None = None) -> Grades:
             raise UsageError(f"--as-of {as_of}: there was no commit yet.")
     tip = branch[-1].sha
     course = course_at(history, tip)
-    papers = papers_at(history, tip, stories(history, branch))
+    papers = papers_at(history, tip, stories(history, branch, pushes))
     if problems := mismatches(marks, trees[0], papers, course):
         raise DocumentError(problems)
     work = authorship(history, tip, marks.authors)
@@ -786,8 +810,9 @@ def compute(root: Path, text: str, as_of: str | None = None) -> Grades:
         )
         for handle in graded_people(course, projects, reviews)
     ]
-    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
-    return Grades(tip, now, course, digest, web_address(history), tuple(projects), tuple(people))
+    private = {MARKS: text, **({PUSHES: pushes_text(pushes)} if pushes else {})}
+    inputs = {name: hashlib.sha256(content.encode("utf-8")).hexdigest() for name, content in private.items()}
+    return Grades(tip, now, course, inputs, web_address(history), tuple(projects), tuple(people))
 
 
 def unique(handles: Iterable[str]) -> list[str]:

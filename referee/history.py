@@ -4,6 +4,7 @@ git is called with lists of arguments, never through a shell; names of branches,
 a terminal only through `printable`. Output is bounded, and so is time.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.records import write_text
 from referee.project import UsageError
 
 LIMIT = 16 * 1024 * 1024  # bytes that git may print
@@ -317,6 +319,54 @@ def read_event(path: Path) -> Event:
     )
 
 
+PUSHES = "pushes.json"
+"""In the editor's private folder: when the forge received which commit, as its events said at the gate."""
+
+
+def read_pushes(folder: Path) -> dict[str, datetime]:
+    """When the forge received commits, by their ids, as far as it was kept in an editor's folder.
+
+    Raises:
+        UsageError: the file is not as `keep_push` writes it.
+    """
+    from referee.checks.reading import Unreadable, parse_json, read_text
+
+    path = folder / PUSHES
+    if not path.is_symlink() and not path.exists():
+        return {}
+    shown = printable(str(path), 200)
+    try:
+        data = parse_json(read_text(path, MAX_EVENT))
+    except Unreadable as error:
+        raise UsageError(f"{shown}:{error.line}: {error}. Restore it, or delete it and state 'received'.") from None
+    pushes = {_sha(head): _moment(at) for head, at in data.items()} if isinstance(data, dict) else {}
+    found = {head: at for head, at in pushes.items() if head is not None and at is not None}
+    if not isinstance(data, dict) or len(found) < len(data):
+        wrong = "is no JSON object of commits and moments"
+        raise UsageError(f"{shown}: {wrong}. Restore it, or delete it and state 'received'.")
+    return found
+
+
+def keep_push(folder: Path, head: str, pushed: datetime) -> None:
+    """Keep when the forge received a commit: the earliest time it said, for what was pushed stays pushed.
+
+    Raises:
+        UsageError: what is kept already cannot be read, or the file cannot be written.
+    """
+    pushes = read_pushes(folder)
+    pushes[head] = min(pushed, pushes.get(head, pushed))
+    try:
+        write_text(folder / PUSHES, pushes_text(pushes))
+        (folder / PUSHES).chmod(0o600)
+    except OSError as error:
+        raise UsageError(f"{printable(str(folder / PUSHES), 200)} cannot be written ({error.strerror}).") from None
+
+
+def pushes_text(pushes: Mapping[str, datetime]) -> str:
+    """The content of `pushes.json`."""
+    return json.dumps({sha: at.astimezone(UTC).isoformat() for sha, at in sorted(pushes.items())}, indent=1) + "\n"
+
+
 def _in(data: Mapping[str, Any], *names: str) -> Any:
     here: Any = data
     for name in names:
@@ -360,18 +410,27 @@ _CLOCK = "Set the clock right, then: git commit --amend --no-edit --reset-author
 
 @dataclass(frozen=True)
 class Counted:
-    """When a change counts, by whose clock, and what is wrong with the clocks."""
+    """When a change counts, by whose clock, and what is wrong with the clocks.
+
+    Attributes:
+        pushed: whether it is the forge's clock.
+    """
 
     moment: datetime
     how: str
     wrong: tuple[str, ...] = field(default=())
+    pushed: bool = False
 
 
 def when(history: History, base: str, head: str, event: Event | None, now: datetime) -> Counted:
-    """When the commits from `base` to `head` count.
+    """When the commits from `base` to `head` count: the rule of `referee gate` and of `referee grade`.
 
     By when they were pushed, where the forge tells. Otherwise by the latest of their committers' dates and the base's:
-    a commit cannot be older than what it builds on, so setting a clock back gains nothing.
+    a commit cannot be older than what it builds on, so setting a clock back to before that gains nothing.
+
+    Args:
+        event: what the forge says; for grades, what an editor kept of it (`read_pushes`).
+        now: no later moment can be.
 
     Raises:
         UsageError: the event is about another commit.
@@ -397,7 +456,7 @@ def when(history: History, base: str, head: str, event: Event | None, now: datet
             )
         if event.pushed is not None:
             if BIRTH <= event.pushed <= now + SKEW:
-                return Counted(event.pushed, "when it was pushed, as the forge says", tuple(wrong))
+                return Counted(event.pushed, "when it was pushed, as the forge says", tuple(wrong), pushed=True)
             pushed = f"the event says that it was pushed at {event.pushed:%Y-%m-%d %H:%M} UTC, which cannot be"
             wrong.append(f"{pushed}. Give the payload as the forge sent it.")
     told = "the forge's event tells nothing" if event is not None else "no event of a forge was given"

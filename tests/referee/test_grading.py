@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from referee.cli import main
 from referee.documents import DocumentError
 from referee.grades import private_folder, render, write_all
 from referee.grading import SCHEMA_FILE, Grades, compute, json_schema, show
+from referee.history import Event, keep_push, read_pushes
 from referee.project import UsageError
+from referee.stages import open_gate
 
 COURSE = """\
 name: A cohort
@@ -100,7 +103,7 @@ class Term:
         return PROJECT.format(stage=stage, team=", ".join(f"{{handle: {h}, role: all}}" for h in team))
 
     def grades(self, marks: str = MARKS, as_of: str | None = None) -> Grades:
-        return compute(self.root, marks, as_of)
+        return compute(self.root, marks, as_of, read_pushes(self.private))
 
     def totals(self, marks: str = MARKS, as_of: str | None = None) -> dict[str, str]:
         return {p.handle: show(p.grade) for p in self.grades(marks, as_of).people}
@@ -292,6 +295,58 @@ def test_a_change_that_is_merged_late_counts_by_its_own_date(term: Term) -> None
     term.git("checkout", "-q", "main")
     term.git("merge", "-q", "--no-ff", "-m", "merge", "early", date="2027-02-22 12:00")
     assert one(term, "carol", marks=marks) == Fraction(3, 4) * (28 + 60) + Fraction(1, 4) * CAROL
+
+
+@pytest.mark.parametrize(
+    ("pushed", "gate_says", "share"),
+    [
+        (None, "", Fraction(1)),  # the commit's own date, which is set back
+        ("2027-02-12 20:00", "", Fraction(1)),
+        ("2027-02-13 20:00", "warning STG-002", Fraction(3, 4)),
+        ("2027-02-15 20:00", "error STG-003", Fraction(0)),
+    ],
+)
+def test_gate_and_grade_agree_on_when_a_change_came(
+    term: Term, pushed: str | None, gate_says: str, share: Fraction
+) -> None:
+    term.git("reset", "-q", "--hard", "HEAD~1")  # before the decision
+    term.git("checkout", "-q", "-b", "work", "HEAD")
+    v2 = term.stage("other", "v2", "carol")
+    head = term.commit("2027-02-11 12:00", "carol", projects__other__project_yaml=v2)
+    moment = datetime.fromisoformat(f"{pushed}+00:00") if pushed else None
+    gate = open_gate(term.root, "main", Event(head, moment), "carol", datetime(2027, 2, 17, tzinfo=UTC))
+    late = [f"{f.severity} {f.rule}" for f in gate.findings if f.rule in ("STG-002", "STG-003")]
+    assert " ".join(late) == gate_says
+    if moment is not None:
+        keep_push(term.private, head, gate.counted.moment)
+    term.git("checkout", "-q", "main")
+    term.git("merge", "-q", "--no-ff", "-m", "merge", "work", date="2027-02-16 12:00")
+    marks = MARKS.replace("authors:", "  - {paper: other, version: v2, points: 100}\nauthors:")
+    grades = term.grades(marks)
+    (version,) = [v for p in grades.projects if p.paper.name == "other" for v in p.versions if v.version == "v2"]
+    assert version.taken is not None
+    assert version.taken.share == share
+    assert ("when it was pushed, as the forge says" if pushed else "the latest committer's date") in version.said
+    assert ("pushes.json" in grades.inputs) == (pushed is not None)
+
+
+def test_a_push_is_kept_at_its_earliest_and_privately(term: Term) -> None:
+    first, again = datetime(2027, 1, 1, tzinfo=UTC), datetime(2027, 1, 2, tzinfo=UTC)
+    for head, moment in (("a" * 40, again), ("b" * 40, again), ("a" * 40, first), ("a" * 40, again)):
+        keep_push(term.private, head, moment)
+    assert read_pushes(term.private) == {"a" * 40: first, "b" * 40: again}
+    assert (term.private / "pushes.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"main": "2027-01-01T00:00:00+00:00"}', '{"%s": "soon"}' % ("a" * 40)])
+def test_pushes_that_cannot_be_read_are_refused(
+    term: Term, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (term.private / "pushes.json").write_text(text)
+    monkeypatch.chdir(term.root)
+    assert main(["grade", "--private", "../private"]) == 2
+    assert "pushes.json" in capsys.readouterr().err
+    assert not (term.private / "grades.csv").exists()
 
 
 def test_an_earlier_date_shows_what_was_open_then(term: Term) -> None:

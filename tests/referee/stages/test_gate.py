@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from referee.cli import main
-from referee.history import Event
+from referee.history import Event, read_pushes
 from tests.referee.stages.conftest import COURSE, PROJECT, YAML, Repository, at, rules, said
 
 Capture = pytest.CaptureFixture[str]
@@ -562,3 +562,25 @@ def test_a_course_that_cannot_be_used(repository: Repository, monkeypatch: pytes
     monkeypatch.chdir(repository.root)
     assert main(["gate", "--base", "main"]) == 1
     assert "CRS-002" in capsys.readouterr().err
+
+
+def test_the_gate_keeps_when_a_commit_was_pushed(
+    long_ago: Repository, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(long_ago.root)
+    head = long_ago.commit((CODE, "x = 1\n"), date="2025-11-21T12:00:00+00:00")
+    (private := long_ago.root.parent / "private").mkdir()
+    pull = {"head": {"sha": head}, "user": {"login": "ada"}, "updated_at": "2025-12-24T12:00:00Z"}
+    event = long_ago.root.parent / "event.json"
+    event.write_text(json.dumps({"pull_request": pull}))
+    given = ["gate", "--base", "main", "--event", str(event), "--private"]
+    main([*given, str(private)])
+    assert read_pushes(private) == {head: datetime(2025, 12, 24, 12, tzinfo=UTC)}
+    assert "--private" not in capsys.readouterr().err
+    assert main([*given, str(long_ago.root)]) == 2  # public
+    assert "inside the repository" in capsys.readouterr().err
+    assert main(["gate", "--base", "main", "--private", str(private)]) == 2  # no forge told anything
+    assert "no --event tells it" in capsys.readouterr().err
+    event.write_text(json.dumps({"pull_request": {**pull, "updated_at": "2999-01-01T12:00:00Z"}}))
+    assert main([*given, str(private)]) == 2  # nor can that be
+    assert read_pushes(private) == {head: datetime(2025, 12, 24, 12, tzinfo=UTC)}
