@@ -127,10 +127,12 @@ def parser() -> argparse.ArgumentParser:
         "check a paper's mathematics on tiny instances",
         "Run the checks that the paper's module offers (its PROBES) and print each verdict with its numbers.\n"
         "Exits with 1 if one fails, or if project.yaml names what the module does not have.",
-        "  referee probe iwae\n  referee probe iwae --only bound,resume\n  referee probe iwae --format json",
+        "  referee probe iwae\n  referee probe iwae --only bound,resume\n  referee probe iwae --format json\n"
+        "  referee probe iwae --publish",
     )
     probe.add_argument("paper")
     probe.add_argument("--only", metavar="PROBE,...", help="these probes, not all")
+    probe.add_argument("--publish", action="store_true", help="keep the outcome in projects/<paper>/results")
     _format(probe)
 
     verdicts = add(

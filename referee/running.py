@@ -383,6 +383,8 @@ def probe_command(options: argparse.Namespace) -> int:
     from referee.loading import check_module
 
     offered = dict(paper.PROBES)
+    if options.publish and options.only:
+        raise UsageError("probe: --publish keeps what all probes came to; leave --only away.")
     names = [n.strip() for n in options.only.split(",") if n.strip()] if options.only else list(offered)
     for name in names:
         if name not in offered:
@@ -399,6 +401,13 @@ def probe_command(options: argparse.Namespace) -> int:
         _print_probes(results)
     for problem in problems:
         print(f"referee: {problem}", file=sys.stderr)
+    if options.publish:
+        from datetime import UTC, datetime
+
+        from referee.probed import save_probes
+
+        path = save_probes(project, results, datetime.now(UTC).isoformat(timespec="seconds"))
+        print(f"Published: {project.shown(path)}", file=sys.stderr)
     return 1 if problems or not all(r["passed"] for r in results) else 0
 
 
