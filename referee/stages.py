@@ -59,7 +59,7 @@ def declared(text: str) -> Declared:
     except DocumentError:
         data = None
     if not isinstance(data, dict):
-        return Declared(*outline(text), {}, ())
+        return Declared(stated_stage(text), stated_team(text), {}, ())
     stage = data.get("stage")
     handles = [m.get("handle") for m in _entries(data, "team")]
     claims = {c["id"]: _said(c) for c in _entries(data, "claims") if isinstance(c.get("id"), str)}
@@ -72,9 +72,14 @@ def declared(text: str) -> Declared:
     )
 
 
-def outline(text: str) -> tuple[str | None, frozenset[str]]:
-    """Stage and team alone, without reading the claims: twenty times faster."""
+def stated_stage(text: str) -> str | None:
+    """The stage alone, without reading the rest of the file, which may be wrong: far faster."""
     stage = re.search(r"^stage:[ \t]*['\"]?(\w+)", text, re.MULTILINE)
+    return stage[1] if stage else None
+
+
+def stated_team(text: str) -> frozenset[str]:
+    """The team's handles alone, in small letters, without reading the claims."""
     block = re.search(r"^team:.*(?:\n(?:[ \t\]}-].*)?)*", text, re.MULTILINE)
     tree = Tree("project.yaml", "PRJ")
     try:
@@ -82,7 +87,7 @@ def outline(text: str) -> tuple[str | None, frozenset[str]]:
     except DocumentError:
         data = None
     team = [m.get("handle") for m in _entries(data, "team")] if isinstance(data, dict) else []
-    return stage[1] if stage else None, frozenset(h.lower() for h in team if isinstance(h, str))
+    return frozenset(h.lower() for h in team if isinstance(h, str))
 
 
 def _entries(data: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
@@ -525,7 +530,7 @@ class Gate:
                 yield Finding("REV-034", "error", file, 1, message)
         elif change.kind == "response":
             text = self.history.text(self.base, f"projects/{change.paper}/project.yaml")
-            if text is None or actor not in outline(text)[1]:
+            if text is None or actor not in stated_team(text):
                 message = f"'{name}' is not of the team; only the team answers its reviews. Take the change back."
                 yield Finding("REV-034", "error", file, 1, message)
         elif self.by_editor:

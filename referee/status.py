@@ -17,7 +17,7 @@ from referee.checks.reading import Unreadable, read_text
 from referee.course import Course, Deadline, DeadlineName, load_course
 from referee.history import printable
 from referee.project import find_project, find_root, paper_names
-from referee.stages import duration, outline
+from referee.stages import duration, stated_stage
 
 FINDING = re.compile(r"^### ([FE][0-9]{1,4})\b", re.MULTILINE)
 ANSWER = re.compile(r"^### ([A-Za-z0-9-]{1,39}/[FE][0-9]{1,4}) · (fixed|disputed|answered)\b", re.MULTILINE)
@@ -66,7 +66,7 @@ def status(root: Path, paper: str, course: Course, assigned: tuple[str, ...], no
         assigned: the handles of its reviewers.
     """
     try:
-        stage, _ = outline(read_text(root / "projects" / paper / "project.yaml"))
+        stage = stated_stage(read_text(root / "projects" / paper / "project.yaml"))
     except Unreadable:
         stage = None
     folder = root / "reviews" / paper

@@ -26,6 +26,7 @@ from referee.checks.base import (
 from referee.checks.reading import Unreadable, read_text
 from referee.history import History
 from referee.project import Project, UsageError, find_project, find_root, paper_names
+from referee.stages import stated_stage
 
 DOCUMENT = "docs/checks.md"
 
@@ -105,8 +106,8 @@ def stage_of(project: Project) -> str:
         text = read_text(project.folder / "project.yaml")
     except Unreadable:
         return STAGES[0]
-    stated = re.search(r"^stage:[ \t]*['\"]?(\w+)", text, re.MULTILINE)
-    return stated[1] if stated and stated[1] in STAGES else STAGES[0]
+    stated = stated_stage(text)
+    return stated if stated in STAGES else STAGES[0]
 
 
 def changed(root: Path, base: str) -> list[str]:

@@ -12,7 +12,7 @@ from referee.assignment import load_assignment
 from referee.cli import main
 from referee.course import Course, load_course
 from referee.documents import DocumentError
-from referee.stages import declared, duration, outline
+from referee.stages import declared, duration, stated_stage, stated_team
 from referee.status import Status, status
 from tests.referee.stages.conftest import COURSE, PROJECT, YAML, Repository, at
 
@@ -93,7 +93,7 @@ def test_a_file_without_a_stage(root: Path, text: str) -> None:
 )
 def test_the_quick_look_sees_what_the_reader_sees(text: str) -> None:
     read = declared(text)
-    assert outline(text) == (read.stage, read.team)
+    assert (stated_stage(text), stated_team(text)) == (read.stage, read.team)
 
 
 def test_the_table(root: Path, capsys: Capture) -> None:
