@@ -1,4 +1,4 @@
-"""python -m benchmarks [fit_overhead batch_stream likelihood_bound vae_pythae]"""
+"""python -m benchmarks [fit_overhead batch_stream likelihood_bound vae_pythae referee_check referee_status]"""
 
 import argparse
 import importlib
@@ -6,8 +6,8 @@ import importlib.util
 
 from common.errors import nearest
 
-PEERS = {"vae_pythae": "pythae"}  # benchmark -> the package that it needs
-NAMES = ("fit_overhead", "batch_stream", "likelihood_bound", "vae_pythae")
+NEEDS = {"vae_pythae": "pythae"}  # benchmark -> the peer that it needs
+NAMES = ("fit_overhead", "batch_stream", "likelihood_bound", "vae_pythae", "referee_check", "referee_status")
 
 
 def main() -> None:
@@ -18,13 +18,13 @@ def main() -> None:
         if name not in NAMES:
             parser.error(f"unknown benchmark '{name}'.{nearest(name, NAMES)} There are: {', '.join(NAMES)}.")
     for name in names:
-        needed = PEERS.get(name)
+        needed = NEEDS.get(name)
         if needed and importlib.util.find_spec(needed) is None:
             print(f"\n{name}: skipped, {needed} is not installed here; 'make bench' installs it in .venv-peers.")
             continue
-        comparison = importlib.import_module(f"benchmarks.{name}").main()
-        comparison.show()
-        print(f"  kept in {comparison.keep(('torch', 'numpy', *([needed] if needed else [])))}")
+        measured = importlib.import_module(f"benchmarks.{name}").main()
+        measured.show()
+        print(f"  kept in {measured.keep(('torch', 'numpy', *([needed] if needed else [])))}")
 
 
 if __name__ == "__main__":

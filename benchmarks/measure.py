@@ -3,11 +3,12 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,19 +40,9 @@ class Comparison:
         pairs = zip(self.rates[self.ours], self.rates[self.peer], strict=True)
         return statistics.median(a / b for a, b in pairs)
 
-    def keep(self, packages: tuple[str, ...] = ("torch", "numpy")) -> Path:
+    def keep(self, packages: Sequence[str] = ("torch", "numpy")) -> Path:
         """Write `results/<name>.json`."""
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{self.name}.json"
-        content = asdict(self) | {
-            "ratio": round(self.ratio, 3),
-            "medians": self.medians,
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-            "hardware": records.hardware() | {"threads": torch.get_num_threads()},
-            "versions": {name: version(name) for name in packages},
-        }
-        records.write_text(path, json.dumps(content, indent=1) + "\n")
-        return path
+        return _keep(asdict(self) | {"ratio": round(self.ratio, 3), "medians": self.medians}, packages)
 
     def show(self) -> None:
         print(f"\n{self.question}")
@@ -61,6 +52,38 @@ class Comparison:
         print(f"  ratio {self.ratio:.2f}, target {self.target}")
         for name, value in self.notes.items():
             print(f"  {name}: {value:.3f}" if isinstance(value, float) else f"  {name}: {value}")
+
+
+@dataclass
+class Figures:
+    """What has no peer: a cost, and the most it may be. `turns` are those each median in `figures` is of."""
+
+    name: str
+    question: str
+    figures: dict[str, float] = field(default_factory=dict)
+    targets: dict[str, float] = field(default_factory=dict)
+    turns: dict[str, list[float]] = field(default_factory=dict)
+
+    def keep(self, packages: Sequence[str] = ()) -> Path:
+        """Write `results/<name>.json`."""
+        return _keep(asdict(self), packages)
+
+    def show(self) -> None:
+        print(f"\n{self.question}")
+        for name, value in self.figures.items():
+            target = f"   target: at most {self.targets[name]:g}" if name in self.targets else ""
+            print(f"  {name:58} {value:8.3f}{target}")
+
+
+def _keep(content: dict[str, Any], packages: Sequence[str]) -> Path:
+    path = RESULTS / f"{content['name']}.json"
+    content |= {
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": records.hardware() | {"threads": torch.get_num_threads()},
+        "versions": {name: version(name) for name in packages},
+    }
+    records.write_text(path, json.dumps(content, indent=1) + "\n")
+    return path
 
 
 def take_turns(candidates: Mapping[str, Callable[[], int]], turns: int, warm_up: int = 1) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""python -m benchmarks.referee_check: what a check costs, alone and in a repository of many projects.
+"""What a check costs, alone and in a repository of many projects.
 
 Makes two git repositories of 5 and 500 projects in a temporary folder, changes one project in each, and lets
 `referee check --changed main` take turns on both. Other projects must cost nothing: the target is a ratio of at most
@@ -6,7 +6,6 @@ Makes two git repositories of 5 and 500 projects in a temporary folder, changes 
 target for one check without --run is 1.5 s on the clock, on a quiet machine.
 """
 
-import argparse
 import json
 import os
 import re
@@ -18,9 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.measure import Figures
+
 ROOT = Path(__file__).resolve().parents[1]
 PATTERN = "vae"  # the project that the others are made from
 SMALL = 64 * 1024  # bytes; larger files (weights, pictures, the notebook) are left out of the copies
+RATIO, ALONE = "many against few (ratio of processor times)", "referee check iwae, clock (s)"
 RUNS = ("laptop/mnist-nz10", "laptop/frey-nz10")
 
 
@@ -50,41 +52,36 @@ def make(root: Path, count: int) -> None:
     subprocess.run([*git, "commit", "-qam", "change"], check=True, capture_output=True)
 
 
-def check(root: Path) -> tuple[float, float]:
-    """Seconds of one check: of the processors, and on the clock."""
+def check(root: Path, paper: str = "") -> tuple[float, float]:
+    """Seconds of one check, of a paper or else of what changed: of the processors, and on the clock."""
     before, start = os.times(), time.perf_counter()
-    command = [sys.executable, "-m", "referee", "check", "--changed", "main", "--format", "json"]
+    what = [paper] if paper else ["--changed", "main"]
+    command = [sys.executable, "-m", "referee", "check", *what, "--format", "json"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     took, after = time.perf_counter() - start, os.times()
-    (paper,) = json.loads(done.stdout)["papers"]
-    assert paper["paper"] == "paper000"
+    (checked,) = json.loads(done.stdout)["papers"]
+    assert checked["paper"] == (paper or "paper000")
     spent = after.children_user + after.children_system - before.children_user - before.children_system
     return spent, took
 
 
-def main() -> None:
-    """Make the repositories, take turns, print medians and their ratio."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.referee_check", description=__doc__)
-    parser.add_argument("--few", type=int, default=5)
-    parser.add_argument("--many", type=int, default=500)
-    parser.add_argument("--turns", type=int, default=5)
-    options = parser.parse_args()
+def main(few: int = 5, many: int = 500, turns: int = 5) -> Figures:
+    """Make the repositories and take turns."""
+    measured = Figures("referee_check", "A check of the one project that a submission changes")
+    times: dict[int, list[tuple[float, float]]] = {few: [], many: []}
     with tempfile.TemporaryDirectory() as temporary:
-        roots = {count: Path(temporary) / str(count) for count in (options.few, options.many)}
+        roots = {count: Path(temporary) / str(count) for count in times}
         for count, root in roots.items():
             make(root, count)
             check(root)  # what is read first is slower
-        times: dict[int, list[tuple[float, float]]] = {count: [] for count in roots}
-        for _ in range(options.turns):
+        for _ in range(turns):
             for count, root in roots.items():
                 times[count].append(check(root))
     for count, pairs in times.items():
-        spent, took = (statistics.median(values) for values in zip(*pairs, strict=True))
-        print(f"one changed of {count:4} projects: {spent:.2f} s of processor time, {took:.2f} s on the clock")
-    turns = zip(times[options.many], times[options.few], strict=True)
-    ratio = statistics.median(many[0] / few[0] for many, few in turns)
-    print(f"ratio: {ratio:.3f} (target: at most 1.1)")
-
-
-if __name__ == "__main__":
-    main()
+        for what, values in zip(("processor", "clock"), zip(*pairs, strict=True), strict=True):
+            measured.turns[f"one changed of {count}, {what} (s)"] = list(values)
+    measured.turns[RATIO] = [a[0] / b[0] for a, b in zip(times[many], times[few], strict=True)]
+    measured.turns[ALONE] = [check(ROOT, "iwae")[1] for _ in range(turns)]
+    measured.figures = {name: statistics.median(values) for name, values in measured.turns.items()}
+    measured.targets = {RATIO: 1.1, ALONE: 1.5}
+    return measured

@@ -1,10 +1,9 @@
-"""python -m benchmarks.referee_status: what a look at 500 projects costs.
+"""What a look at 500 projects costs.
 
 Makes a folder of 500 projects at v1, each with the claims of this repository's largest project, two reviews of twenty
 findings and a response, and lets `referee status` look at it. The target is 5 s on the clock, on a quiet machine.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -13,7 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.measure import Figures
+
 ROOT = Path(__file__).resolve().parents[1]
+CLOCK = "clock (s)"
 REVIEW = "---\n---\n" + "".join(f"### F{n} · major · `a.py:{n}`\n\nWhat is wrong.\n\n" for n in range(1, 21))
 RESPONSE = "---\n---\n" + "".join(f"### {h}/F{n} · fixed\n\n" for h in ("ada", "bo") for n in range(1, 20))
 
@@ -34,27 +36,20 @@ def make(root: Path, count: int) -> None:
         (root / path).write_text(text, encoding="utf-8")
 
 
-def main() -> None:
-    """Make the folder, look at it a few times, print medians."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.referee_status", description=__doc__)
-    parser.add_argument("--projects", type=int, default=500)
-    parser.add_argument("--turns", type=int, default=5)
-    options = parser.parse_args()
-    took: list[float] = []
-    spent: list[float] = []
+def main(projects: int = 500, turns: int = 5) -> Figures:
+    """Make the folder and look at it a few times."""
+    measured = Figures("referee_status", f"referee status over {projects} projects", targets={CLOCK: 5.0})
+    spent = measured.turns.setdefault("processor (s)", [])
+    took = measured.turns.setdefault(CLOCK, [])
     with tempfile.TemporaryDirectory() as temporary:
-        make(Path(temporary), options.projects)
-        for _ in range(options.turns):
+        make(Path(temporary), projects)
+        for _ in range(turns):
             before, start = os.times(), time.perf_counter()
             done = subprocess.run([sys.executable, "-m", "referee", "status"], cwd=temporary, capture_output=True)
             took.append(time.perf_counter() - start)
             after = os.times()
             spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
             assert done.returncode == 0, done.stderr.decode()
-            assert f"{options.projects} v1" in done.stdout.decode()
-    clock, processors = statistics.median(took), statistics.median(spent)
-    print(f"referee status, {options.projects} projects: {clock:.2f} s on the clock, {processors:.2f} s of a processor")
-
-
-if __name__ == "__main__":
-    main()
+            assert f"{projects} v1" in done.stdout.decode()
+    measured.figures = {name: statistics.median(values) for name, values in measured.turns.items()}
+    return measured

@@ -118,7 +118,8 @@ def execute(
     distributed.barrier()
 
     # Denormal numbers (in float32, below 1e-38) count as zero: a processor is some ten times slower at them, and they
-    # do come up (the normalised weights of poor samples in an importance-weighted gradient).
+    # do come up (the normalised weights of poor samples in an importance-weighted gradient). Here, before the first
+    # parallel operation of the run's process: a thread takes the setting over when it begins, and never again.
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
     identity = {**plain, "code_digest": code_digest}
