@@ -10,12 +10,14 @@ or refuses the instance with a `ConfigError`. What the subject itself raises is 
     normalisation   the probabilities of all states sum to 1
     density         the density integrates to 1, in one or two dimensions
     impossible      mean log p of a known density never exceeds -entropy
+    causality       output i depends on the inputs before i in the order, and on no other
     bijection       inverse(forward(x)) = x, and the log-determinant is the Jacobian's
     quantise        all codes survive decode(encode(.)), and the caller's tensor is unchanged
     invariance      the score does not depend on batch size, order, or a short last batch
     resume          interrupted and resumed = never interrupted, to the bit
 """
 
+from common.probes.causality import causality
 from common.probes.likelihood import bits, bound, density, impossible, log_marginal, normalisation
 from common.probes.maps import bijection, quantise
 from common.probes.procedure import batch_mean, invariance, per_example, resume
@@ -27,6 +29,7 @@ __all__ = [
     "bijection",
     "bits",
     "bound",
+    "causality",
     "density",
     "impossible",
     "invariance",
