@@ -1,19 +1,236 @@
-"""A page per project: what was claimed, what came out, whether to believe it, how to run it."""
+"""A page per project: what was claimed, what came out, whether to believe it, how to run it.
 
-from collections.abc import Iterable
+A reader decides in ten seconds by what stands on top (verdicts, who refereed, a picture), and in ten minutes by the
+rest. Everything comes from `project.yaml`, the published records, the README, the reviews and the history.
+"""
 
-from referee.show import summary
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from common.errors import RecordError
+from common.records import PRESETS_ORDER
+from referee.plots import Series
+from referee.probed import Probed, load_probes, probe_digest, show_number
+from referee.report import (
+    GROUPS,
+    STAGES,
+    bibtex,
+    commands,
+    counts,
+    how_run,
+    learning_curves,
+    runs_compared,
+    score_rows,
+    waits,
+)
+from referee.schema import FigureClaim
+from referee.show import AMENDED, KINDS, amended, amendments, duration, judged_where, summary
+from referee.site.home import checked, how_to_run
 from referee.site.model import Page, Site
-from referee.site.writing import md
-from referee.standing import Standing
-from referee.tables import claims_table
+from referee.site.pictures import shown
+from referee.site.readme import DEVIATIONS, RESULTS, RUN, read
+from referee.site.writing import SLUGS, picture, png_size, render
+from referee.standing import Standing, figure_file
+from referee.verdicts import Verdict, show, show_step
+
+MAX_PICTURES = 40
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A published picture.
+
+    Attributes:
+        path: beside the page.
+        file: in the repository.
+        size: width and height in pixels.
+        caption: what is seen.
+        detail: where it is from.
+    """
+
+    path: str
+    file: Path
+    size: tuple[int, int]
+    caption: str
+    detail: str
+
+    @property
+    def src(self) -> str:
+        return quote(self.path)
 
 
 def pages(site: Site) -> Iterable[Page]:
-    """`projects/<paper>.md` of every project."""
+    """`projects/<paper>.md` of every project, with the records and pictures that it shows."""
     for s in site.standings:
-        yield Page(f"projects/{s.project.name}.md", _text(s))
+        yield page(site, s)
 
 
-def _text(s: Standing) -> str:
-    return f"# {md(s.file.paper.title)}\n\n{summary(s.verdicts)}\n\n{claims_table(s)}"
+def page(site: Site, s: Standing) -> Page:
+    """A project's page."""
+    name = s.project.name
+    presets = [p for p in PRESETS_ORDER if p in s.evidence]
+    main = presets[-1] if presets else None
+    pictures = list(_pictures(s, main))
+    first = shown(s)
+    readme = read(s.project, site.repository)
+    frozen = site.freeze(name)
+    records = [e for runs in s.evidence.values() for e in runs.values()]
+    command, takes = how_to_run(s)
+    probes, probed = _probes(s)
+    text = render(
+        "project.md.j2",
+        s=s,
+        name=name,
+        paper=s.file.paper,
+        stage=STAGES[s.file.stage],
+        refereed=checked(site, s),
+        readme=readme,
+        lead=readme.lead,
+        made_of_it=readme.section(RESULTS),
+        ran=readme.section(RUN),
+        differs=readme.section(DEVIATIONS),
+        picture=next((p for p in pictures if first and p.file == first.path), None),
+        pictures=pictures,
+        counts=counts(s),
+        summary=summary(s.verdicts),
+        slugs=SLUGS,
+        groups=_groups(s),
+        amended=amended(s),
+        amendments=amendments(s),
+        sign=AMENDED,
+        settled=_day(frozen.commit.moment) if frozen else None,
+        settled_by=frozen.commit.short if frozen else None,
+        stale=sorted({run for v in s.verdicts if v.stale for run in v.runs}),
+        newest=max((e.record.finished[:10] for e in records), default=None),
+        records=len(records),
+        command=command,
+        takes=takes,
+        probes=probes,
+        probed=probed,
+        main=main,
+        dots=runs_compared(s, main),
+        curves=[
+            chart | {"data": json.dumps(_data(chart["series"])), "last": _last(chart["series"])}
+            for chart in learning_curves(s, s.project.results, main)
+        ],
+        scores=[score_rows(preset, s.evidence[preset]) for preset in reversed(presets)],
+        runs=[how_run(e) for preset in reversed(presets) for e in s.evidence[preset].values()],
+        presets=commands(s, presets),
+        bibtex=bibtex(s),
+        notebook=(s.project.folder / f"{name}.ipynb").is_file(),
+        conversation=Markup(_review("conversation", site, name)),
+        timeline=Markup(_review("timeline", site, name)),
+        repository=site.repository,
+        any_from_memory=any(v.certainty == "mem" for v in s.verdicts),
+        beside=lambda path: quote(path.removeprefix("projects/")),
+        judged_where=judged_where,
+        show_step=show_step,
+        picture_tag=picture,
+        show_number=show_number,
+        duration=duration,
+    )
+    files: dict[str, bytes | Path] = {p.path: p.file for p in pictures}
+    files |= {e.path.removeprefix("projects/"): site.root / e.path for e in records}
+    return Page(f"projects/{name}.md", _unfenced(text), _under("projects/", files))
+
+
+def _review(what: str, site: Site, name: str) -> str:
+    import importlib
+    import importlib.util
+
+    if importlib.util.find_spec("referee.site.review") is None:
+        return ""
+    return str(getattr(importlib.import_module("referee.site.review"), what)(site, name))
+
+
+def _under(folder: str, files: dict[str, bytes | Path]) -> dict[str, bytes | Path]:
+    return {f"{folder}{path}": content for path, content in files.items()}
+
+
+def _unfenced(text: str) -> str:
+    """The page without code fences: in HTML that stands in Markdown, a line of text could open one."""
+    return text.replace("```", "&#96;" * 3).replace("~~~", "&#126;" * 3)
+
+
+def _groups(s: Standing) -> list[dict[str, Any]]:
+    """The kinds of claims with their verdicts: those of which there is something to say, and values nobody tried."""
+    groups = []
+    for kind, (title, about) in zip(KINDS, GROUPS, strict=True):
+        verdicts = [v for v in s.verdicts if v.kind == kind]
+        if verdicts:
+            groups.append(
+                {
+                    "title": title,
+                    "about": about,
+                    "judged": [v for v in verdicts if not waits(v)],
+                    "waiting": [v for v in verdicts if waits(v)],
+                    "outcome": _outcome(verdicts),
+                }
+            )
+    return groups
+
+
+def _outcome(verdicts: Sequence[Verdict]) -> str:
+    """'4 of 4 reproduced', '10 compute-limited, 25 not attempted'."""
+    if all(v.status == verdicts[0].status for v in verdicts) and len(verdicts) > 1:
+        return f"all {len(verdicts)} {verdicts[0].status}"
+    return summary(verdicts)
+
+
+def _pictures(s: Standing, main: str | None) -> Iterable[Picture]:
+    """Pictures of claims first, then those of the largest preset's runs."""
+    found: list[tuple[Path, str, str]] = []
+    for claim in s.file.claims:
+        if isinstance(claim, FigureClaim) and (path := figure_file(s.project, s.project.results, claim.figure)):
+            found.append((path, f"{claim.source}: {claim.statement}", "a claim, for a person to judge"))
+    for run in s.evidence[main] if main else ():
+        for path in sorted((s.project.results / str(main) / run).glob("*.png")):
+            found.append((path, f"{run}: {path.stem.replace('_', ' ')}", f"preset {main}"))
+    if (first := shown(s)) is not None:
+        found.append((first.path, first.what, ""))
+    seen: set[Path] = set()
+    for path, caption, detail in found:
+        if path in seen or path.suffix != ".png" or len(seen) >= MAX_PICTURES:
+            continue
+        seen.add(path)
+        size = png_size(path)
+        if size is not None and path.is_relative_to(s.project.folder):
+            beside = path.relative_to(s.project.folder.parent).as_posix()
+            yield Picture(beside, path, size, " ".join(caption.split()), detail)
+
+
+def _probes(s: Standing) -> tuple[tuple[Probed, ...], dict[str, Any] | None]:
+    """What the probes came to, and of when that is."""
+    try:
+        run = load_probes(s.project)
+    except RecordError as error:
+        s.problems.append(str(error))
+        return (), None
+    if run is None:
+        return (), None
+    try:
+        stale = probe_digest(s.project) != run.digest
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        stale = True
+    return run.probes, {"day": run.finished[:10], "stale": stale, "passed": sum(p.passed for p in run.probes)}
+
+
+def _data(series: Sequence[Series]) -> list[dict[str, Any]]:
+    """Lines for the script that tells their values under the pointer."""
+    return [{"x": [float(x) for x in s.x], "y": [float(f"{y:.5g}") for y in s.y]} for s in series]
+
+
+def _last(series: Sequence[Series]) -> list[tuple[str, str]]:
+    """Each line's name and last value."""
+    return [(s.label, show(float(f"{s.y[-1]:.5g}"))) for s in series]
+
+
+def _day(moment: datetime | None) -> str | None:
+    return f"{moment:%Y-%m-%d}" if moment else None

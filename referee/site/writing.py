@@ -88,6 +88,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.globals |= {"badge": badge, "picture": picture}
+_environment.filters |= {"line": lambda text: " ".join(str(text).split())}
 _environment.filters |= {"md": lambda text: Markup(md(str(text))), "code": lambda text: Markup(code(str(text)))}
 
 
