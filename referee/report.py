@@ -183,7 +183,7 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
                     None,
                 )
                 dot = Dot(run, score.value, score.stderr, reference)
-                found.setdefault((score.name, data, _parts(evidence.record, score)), []).append(dot)
+                found.setdefault((score.name, data, parts_of(evidence.record, score)), []).append(dot)
     paired = {v.metric for v in s.verdicts if any(step.paired for step in v.steps)}
     charts = []
     for number, ((name, data, parts), dots) in enumerate(found.items()):
@@ -220,7 +220,7 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
     return charts
 
 
-def _parts(record: Record, score: Score) -> tuple[str, ...]:
+def parts_of(record: Record, score: Score) -> tuple[str, ...]:
     """The names of the scores that add up to this one, `<name>_1` and so on; () when it is not given in parts."""
     parts = [
         s for s in record.scores if re.fullmatch(rf"{re.escape(score.name)}_\d+", s.name) and s.split == score.split
