@@ -29,6 +29,14 @@ class Item(Part):
     """Whether the probes that the project declares answer first."""
     not_for: tuple[Slug, ...] = ()
     """Families to which it does not apply."""
+    since: Annotated[int, Field(ge=1)] = 1
+    """The first version of the checklist that holds it."""
+    until: Annotated[int, Field(ge=1)] | None = None
+    """The last version that held it; None while it is asked."""
+
+    def asked(self, version: int) -> bool:
+        """Whether a version of the checklist holds it."""
+        return self.since <= version and (self.until is None or version <= self.until)
 
 
 class Group(Part):
@@ -40,19 +48,26 @@ class Group(Part):
 
 
 class Checklist(Part):
-    """`checklist.yaml`."""
+    """`checklist.yaml`: every item that was ever asked, and in which versions."""
 
+    version: Annotated[int, Field(ge=1)]
+    """The present one; a review says which it answers."""
     families: dict[Slug, Text]
     groups: Annotated[list[Group], Field(min_length=1)]
 
     @property
     def items(self) -> dict[str, Item]:
-        """All items by id, in order."""
+        """All items by id, in order, those of other versions too."""
         return {item.id: item for group in self.groups for item in group.items}
 
-    def for_family(self, family: str) -> dict[str, Item]:
-        """The items that apply to a family, by id; all of them when the family is not known."""
-        return {name: item for name, item in self.items.items() if family not in item.not_for}
+    def for_family(self, family: str, version: int | None = None) -> dict[str, Item]:
+        """The items that apply to a family, by id; those for all families when the family is not known.
+
+        Args:
+            version: of the checklist; the present one when not given.
+        """
+        version = self.version if version is None else version
+        return {name: i for name, i in self.items.items() if family not in i.not_for and i.asked(version)}
 
 
 @cache
@@ -63,7 +78,7 @@ def load_checklist() -> Checklist:
 
 
 def _contradictions(data: dict[str, Any], tree: Tree) -> None:
-    """Ids used twice, machines that have nothing to answer with, families that do not exist."""
+    """Ids used twice, machines that have nothing to answer with, families and versions that do not exist."""
     seen: set[str] = set()
     for g, group in enumerate(data["groups"]):
         for i, item in enumerate(group["items"]):
@@ -75,6 +90,10 @@ def _contradictions(data: dict[str, Any], tree: Tree) -> None:
                 tree.problem(
                     path, "011", f"item '{item['id']}': a machine answers first where it has checks or probes."
                 )
+            first, last = item.get("since", 1), item.get("until", data["version"])
+            if not first <= last <= data["version"]:
+                message = f"item '{item['id']}': asked from version {first} to {last} of {data['version']}."
+                tree.problem(path, "011", message)
             for family in item.get("not_for", []):
                 if family not in data["families"]:
                     tree.problem((*path, "not_for"), "009", f"item '{item['id']}': unknown family '{family}'.")

@@ -569,8 +569,7 @@ def _measures(
     precision = _share(
         [(costs[s], t.held, t.held + t.refuted) for s, t in tallies.items()], "of no finding it is known if it held"
     )
-    # Exact: a checklist has fewer than a thousand items.
-    covered = Fraction(found.coverage).limit_denominator(1000)
+    covered = Fraction(found.answered, found.asked)
     verified, looked, wrong = verify(history, review)
     evidence = Fraction(verified, looked) if looked else None
     said = f"{verified} of {looked} answers" if looked else "nothing was cited that this command could look up"
@@ -578,7 +577,7 @@ def _measures(
     return (
         Measure("recall", weights["recall"], *recall),
         Measure("precision", weights["precision"], *precision),
-        Measure("coverage", weights["coverage"], covered, f"{covered} of the checklist"),
+        Measure("coverage", weights["coverage"], covered, f"{found.answered} of {found.asked} items answered"),
         Measure("evidence", weights["evidence"], evidence, said),
     )
 

@@ -87,6 +87,7 @@ def _start(project: Project, options: argparse.Namespace) -> int:
             "PAPER": project.name,
             "ROUND": str(options.round),
             "COMMIT": then.commit,
+            "VERSION": str(load_checklist().version),
             "CHECKLIST": _checklist(items, answered),
         },
     )
@@ -366,7 +367,8 @@ class Score:
     reviewer: str
     tallies: dict[str, Tally]  # by severity, and "all"
     matches: dict[str, str]  # the reviewer's finding -> the editor's
-    coverage: float  # share of the items that are answered with evidence, a finding or a reason
+    answered: int  # items that are answered with evidence, a finding or a reason
+    asked: int  # items that apply, in the version of the checklist that the review answers
     minutes: int | None
 
 
@@ -402,12 +404,12 @@ def score(review: Review, response: Response | None, decision: Decision | None, 
             len(due), sum(f.id in matches.values() for f in due), len(filed), fates.count(True), fates.count(False)
         )
 
-    wanted = load_checklist().for_family(family)
+    wanted = load_checklist().for_family(family, review.head.checklist)
     answers = [review.answers[name] for name in wanted if name in review.answers]
     done = sum(bool(a.evidence if a.ticked else a.findings or a.not_applicable) for a in answers)
     graded = [s for s in SEVERITIES if s != "question"]
     tallies = {s: tally(s) for s in graded} | {"all": tally(None)}
-    return Score(review.reviewer, tallies, matches, done / len(wanted), review.head.minutes)
+    return Score(review.reviewer, tallies, matches, done, len(wanted), review.head.minutes)
 
 
 def _score(project: Project, options: argparse.Namespace) -> int:
@@ -452,7 +454,7 @@ def _print_scores(scores: Iterable[Score]) -> None:
             known = t.held + t.refuted
             cells = [s.reviewer if i == 0 else "", severity]
             cells += [_share(t.found, t.editor), _share(t.held, known), str(t.filed)]
-            cells += [f"{s.coverage:.0%}", str(s.minutes or "–")] if i == 0 else ["", ""]
+            cells += [_share(s.answered, s.asked), str(s.minutes or "–")] if i == 0 else ["", ""]
             table.add_row(*cells)
         table.add_section()
     console().print(table)

@@ -73,6 +73,8 @@ class ReviewHead(Part):
     """Which review this is of the paper: 1, or 2 after a revision that is reviewed again."""
     commit: Commit
     """What was reviewed: 40 hexadecimal digits, in quotes."""
+    checklist: Annotated[int, Field(ge=1, le=999)]
+    """The version of the checklist that is answered; items that came later are not asked for."""
     conflict_of_interest: Text
     """'none', or what binds you to the team."""
     hardware: Text

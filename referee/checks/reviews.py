@@ -140,16 +140,22 @@ def written(submission: Submission) -> Iterator[Found]:
     "REV-020",
     "Every item of the checklist that applies is answered",
     why="What nobody looked at must not pass as looked at.",
-    fix="Take the missing items from 'referee review start'; answer what does not apply with n/a and the reason.",
-    # A published review was complete when it came; the checklist may have grown since.
-    severity={"v1": "warning", "v2": "error"},
+    fix="Take the missing items from 'referee review start'; answer what does not apply with n/a and the reason. "
+    "A review is judged by the version of the checklist that its head names: what was added later is not missing.",
+    severity=REVIEW,
 )
 def checklist_complete(submission: Submission) -> Iterator[Found]:
     from referee.checklist import load_checklist
 
-    family = submission.file.family
-    known, wanted = load_checklist().items, load_checklist().for_family(family)
+    checklist = load_checklist()
+    known = checklist.items
     for review in reviews(submission).reviews.values():
+        version = review.head.checklist
+        if version > checklist.version:
+            message = f"answers version {version} of the checklist, and there is none after {checklist.version}"
+            yield _of(submission, review), 2, f"{message}; correct 'checklist' in the head."
+            continue
+        wanted = checklist.for_family(submission.file.family, version)
         for name in wanted:
             if name not in review.answers:
                 yield _of(submission, review), 1, f"the item `{name}` is missing: {wanted[name].text}. Add it."

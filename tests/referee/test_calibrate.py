@@ -504,6 +504,7 @@ reviewer: ada
 paper: toy
 round: 1
 commit: "{commit}"
+checklist: 1
 conflict_of_interest: none
 hardware: two cores
 minutes: 90

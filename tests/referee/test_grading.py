@@ -112,7 +112,7 @@ class Term:
 def review(commit: str, handle: str, paper: str, *findings: str, cites: str | None = None) -> str:
     """A review in which every item is answered; the first ones with the findings."""
     lines = ["---", f"reviewer: {handle}", f"paper: {paper}", "round: 1", f'commit: "{commit}"']
-    lines += ["conflict_of_interest: none", "hardware: a laptop", "minutes: 60", "ai_use: none"]
+    lines += ["checklist: 1", "conflict_of_interest: none", "hardware: a laptop", "minutes: 60", "ai_use: none"]
     lines += ["recommendation: major", "---", "", "## Checklist", ""]
     for i, item in enumerate(load_checklist().for_family("vae"), start=1):
         if i <= len(findings):

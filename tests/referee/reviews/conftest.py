@@ -95,6 +95,7 @@ def good_review(handle: str, commit: str) -> str:
         "paper: toy",
         "round: 1",
         f'commit: "{commit}"',
+        "checklist: 1",
         "conflict_of_interest: none",
         "hardware: a laptop",
         "minutes: 90",

@@ -232,12 +232,14 @@ def test_a_review_is_scored(cohort: Cohort, capsys: pytest.CaptureFixture[str]) 
     assert s.tallies["critical"].recall == 0.0
     assert s.tallies["major"].recall == 1.0
     assert (s.tallies["all"].held, s.tallies["all"].refuted, s.tallies["all"].precision) == (1, 1, 0.5)  # F2: overruled
-    assert (s.coverage, s.minutes) == (1.0, 90)
+    assert (s.answered, s.asked, s.minutes) == (27, 27, 90)
     assert main(["review", "score", "toy", "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["scores"][0]["tallies"]["all"]["recall"] == 0.5
     assert main(["review", "score", "toy"]) == 0
-    assert "1 of 2" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "1 of 2" in shown
+    assert "27 of 27" in shown
 
 
 def test_the_editor_says_what_is_the_same() -> None:
@@ -258,9 +260,9 @@ def test_the_editor_says_what_is_the_same() -> None:
     assert matches(far + "- same as: bo/F1\n\nText.") == {}
 
 
-def test_coverage_counts_what_is_answered() -> None:
+def test_what_is_answered_is_counted() -> None:
     text = good_review("carol", "0" * 40)
-    whole = parse_review(text, "it")
-    less = parse_review(text.replace("  - evidence: `projects/toy/toy.py:1` as it should be\n", "", 3), "it")
-    assert score(whole, None, None, "vae").coverage == 1.0
-    assert score(less, None, None, "vae").coverage == pytest.approx(24 / 27)
+    less = text.replace("  - evidence: `projects/toy/toy.py:1` as it should be\n", "", 3)
+    for form, answered in ((text, 27), (less, 24)):
+        s = score(parse_review(form, "it"), None, None, "vae")
+        assert (s.answered, s.asked) == (answered, 27)

@@ -1,15 +1,19 @@
 """What reviews, responses and decisions must be beyond their form: each rule, what it passes and what it finds."""
 
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
-from referee.checklist import CHECKLIST_FILE, load_checklist
+from referee.checklist import CHECKLIST_FILE, Checklist, load_checklist
 from referee.checks import Submission, every_check
 from referee.checks.reviews import may_not_review, not_theirs
+from referee.documents import DocumentError, parse_yaml
 from referee.evidence import Snapshot, check_says, command_says
-from referee.reviews import Place, skeleton
+from referee.reviewing import score
+from referee.reviews import Place, load_review, skeleton
 from tests.referee.reviews.conftest import COURSE, Cohort
 
 FIRST = "  - evidence: `projects/toy/toy.py:1` as it should be"
@@ -121,6 +125,7 @@ REVIEWS: dict[str, Case] = {
     "a finding that no item names": (("- finding: F2, F3", "- finding: F2"), "REV-026", "named by no item"),
     "accepted in spite of it": (("recommendation: major", "recommendation: accept"), "REV-028", "in spite of F1"),
     "rejected without reason": (("F1 · major", "F1 · minor"), "REV-028", "without a critical or major"),
+    "a checklist to come": (("checklist: 1", "checklist: 2"), "REV-020", "none after 1; correct"),
     "another paper's": (("paper: toy", "paper: other"), "REV-013", "lies among the reviews of 'toy'"),
     "another reviewer's": (("reviewer: carol", "reviewer: dave"), "REV-013", "the file's name"),
     "a conflict declared": (("of_interest: none", "of_interest: my sister"), "REV-031", "declares a conflict"),
@@ -390,6 +395,54 @@ def test_the_checklist() -> None:
     assert set(checklist.items) - set(checklist.for_family("gan")) == {"lik-kind", "lik-dequantisation", "lik-probes"}
     assert len(checklist.for_family("a-family-nobody-knows")) == 27
     assert checklist.items["faith-equations"].text in CHECKLIST_FILE.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def grown(monkeypatch: pytest.MonkeyPatch) -> Checklist:
+    """A second version: one item more, and one that is not asked any more."""
+    text = CHECKLIST_FILE.read_text(encoding="utf-8").replace("version: 1\n", "version: 2\n", 1)
+    first, second = "      - id: faith-equations\n", "      - id: faith-architecture\n"
+    text = text.replace(first, f"{first}        until: 1\n").replace(second, f"{second}        since: 2\n")
+    checklist = parse_yaml(text, Checklist, rules="CHK", shown="checklist.yaml")
+    monkeypatch.setattr("referee.checklist.load_checklist", lambda: checklist)
+    monkeypatch.setattr("referee.reviewing.load_checklist", lambda: checklist)
+    return checklist
+
+
+def test_a_review_is_judged_by_the_version_that_it_answers(cohort: Cohort, grown: Checklist) -> None:
+    old = grown.for_family("vae", 1)
+    assert len(old) == 26
+    assert grown.for_family("vae").keys() ^ old.keys() == {"faith-equations", "faith-architecture"}
+
+    def missing() -> set[str]:
+        return {re.findall("`(.*?)`", message)[0] for rule, message in cohort.says() if rule == "REV-020"}
+
+    item = f"- [x] `faith-equations` text\n{FIRST}\n"
+    later = "- [ ] `faith-architecture` text\n  - finding: F1\n"
+    other = ("- finding: F2, F3", "- finding: F1, F2, F3")  # where F1 goes when its item is left out
+    for version, gone, lacks in (
+        (1, (), set()),  # an answer to what came later is no mistake
+        (1, ((later, ""), other), set()),
+        (1, ((item, ""),), {"faith-equations"}),
+        (2, ((item, ""),), set()),
+        (2, ((later, ""), other), {"faith-architecture"}),
+    ):
+        path = cohort.review("carol", ("checklist: 1", f"checklist: {version}"), *gone)
+        assert missing() == lacks, (version, gone)
+        s = score(load_review(cohort.root / path, path), None, None, "vae")
+        assert (s.answered, s.asked) == (26 - len(lacks), 26), (version, gone)
+
+
+@pytest.mark.parametrize("versions", ["since: 2", "until: 2", "since: 1\n        until: 0"])
+def test_items_are_asked_in_versions_that_there_are(
+    versions: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = "      - id: faith-equations\n"
+    file = tmp_path / "checklist.yaml"
+    file.write_text(CHECKLIST_FILE.read_text(encoding="utf-8").replace(first, f"{first}        {versions}\n"))
+    monkeypatch.setattr("referee.checklist.CHECKLIST_FILE", file)
+    with pytest.raises(DocumentError, match="CHK-0"):
+        load_checklist.__wrapped__()
 
 
 def test_machines_answer_with_checks_that_exist() -> None:
