@@ -97,6 +97,19 @@ def packed_bits(key: str, columns: int) -> Reader:
     return read
 
 
+def npz_bits(key: str) -> Reader:
+    """One array of a numpy archive that holds 0s and 1s in any numeric type, floats too -> uint8."""
+
+    def read(path: Path) -> Array:
+        array = npz(key)(path)
+        bits: Array = array == 1
+        if array.dtype.kind not in "biuf" or not np.all(bits | (array == 0)):
+            raise Unreadable(f"holds something other than 0s and 1s in {key!r}")
+        return bits.astype(np.uint8)
+
+    return read
+
+
 def mat(key: str) -> Reader:
     """One array of a MATLAB file (up to version 7)."""
 

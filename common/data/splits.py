@@ -16,7 +16,7 @@ from common.errors import DataError
 class Split:
     """Examples, and their labels where the data set has some.
 
-    x: uint8 images (N, C, H, W), or integer token sequences (N, T).
+    x: uint8 images (N, C, H, W) or vectors (N, D), or integer token sequences (N, T).
     y: int64 labels (N,), or None.
     """
 

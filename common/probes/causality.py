@@ -48,7 +48,7 @@ def causality(
     if constant := [i for i in range(dims) if bool((x[:, i] == x[0, i]).all())]:
         raise ConfigError(f"dimension {constant[0]} of x has one value only: replacing it by another shows nothing.")
     position = torch.arange(dims) if order is None else torch.as_tensor(order).detach().cpu()
-    if tuple(position.shape) != (dims,) or len(position.unique()) != dims:
+    if tuple(position.shape) != (dims,) or len(set(position.tolist())) != dims:
         raise ConfigError(f"the order {position.tolist()} does not give {dims} dimensions {dims} distinct positions.")
 
     with Findings("causality", "output i depends on the inputs before i in the order, and on no other") as found:

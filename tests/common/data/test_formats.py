@@ -53,6 +53,15 @@ def test_archives(tmp_path):
     np.savez_compressed(path, grey=BITS, bits=np.packbits(BITS, axis=1))
     assert np.array_equal(formats.npz("grey")(path), BITS)
     assert np.array_equal(formats.packed_bits("bits", 12)(path), BITS)
+    for dtype in (np.uint8, np.float32, np.float64, np.bool_, np.int64):
+        np.savez(tmp_path / "b.npz", a=BITS.astype(dtype))
+        found = formats.npz_bits("a")(tmp_path / "b.npz")
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, BITS)
+    for wrong in (BITS * 0.5, np.where(BITS, np.nan, 0.0), BITS.astype(np.int8) * -1, BITS.astype(str)):
+        np.savez(tmp_path / "b.npz", a=wrong)
+        with pytest.raises(Unreadable, match="other than 0s and 1s in 'a'"):
+            formats.npz_bits("a")(tmp_path / "b.npz")
     with pytest.raises(Unreadable, match="no array named 'colour'"):
         formats.npz("colour")(path)
     path.write_bytes(path.read_bytes()[:-30])

@@ -240,7 +240,7 @@ def test_what_a_killed_process_left_behind_is_removed(server, tmp_path):
 
 def test_names():
     assert set(names()) >= {"mnist", "fashion_mnist", "binarized_mnist", "dynamic_mnist", "digits"}
-    assert set(names()) >= {"omniglot", "frey_faces"}
+    assert set(names()) >= {"omniglot", "frey_faces", "uci_dna", "uci_mushrooms", "uci_nips"}
 
 
 EXPECTED = {
@@ -251,7 +251,11 @@ EXPECTED = {
     "binarized_mnist": ((50_000, 10_000, 10_000), (1, 28, 28), 2, None),
     "dynamic_mnist": ((50_000, 10_000, 10_000), (1, 28, 28), 256, 10),
     "frey_faces": ((1_565, 200, 200), (1, 28, 20), 256, None),
+    "uci_dna": ((1_400, 600, 1_186), (180,), 2, None),
+    "uci_mushrooms": ((2_000, 500, 5_624), (112,), 2, None),
+    "uci_nips": ((400, 100, 1_240), (500,), 2, None),
 }
+REPEATED = {"uci_dna": 185, "uci_nips": 1}  # examples that occur more than once, in the files as published
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -274,7 +278,7 @@ def test_real_set(name, real):
             assert split.y.dtype == torch.int64
             assert len(split.y.unique()) == classes
     every = np.concatenate([split.x.numpy().reshape(len(split), -1) for split in splits])
-    assert len({row.tobytes() for row in every}) == sum(sizes)
+    assert len({row.tobytes() for row in every}) == sum(sizes) - REPEATED.get(name, 0)
 
 
 def test_dynamic_mnist_is_mnist_with_a_binary_test_set(real):
@@ -287,6 +291,21 @@ def test_dynamic_mnist_is_mnist_with_a_binary_test_set(real):
     error = (p * (1 - p)).sum().sqrt() / p.numel()
     assert abs(data.test.x.double().mean() / 255 - p.mean()) < 5 * error
     assert torch.equal(data.test.x[grey.test.x == 255].unique(), torch.tensor([255]).byte())
+
+
+def test_the_uci_sets_from_the_canonical_archive(real, tmp_path):
+    """Archives of other numbers and other compression: one content. Features coded one by one are one-hot."""
+    data = real("uci_mushrooms")
+    parts = {"train": data.train, "valid": data.val, "test": data.test}
+    (tmp_path / "uci_binary").mkdir()
+    floats = {f"{name}_data": part.x.numpy().astype(np.float32) for name, part in parts.items()}
+    np.savez(tmp_path / "uci_binary/mushrooms.npz", inputsize=112, **floats)
+    assert load("uci_mushrooms", tmp_path).sha256 == data.sha256
+    assert (data.test.x.sum(1) == 21).all()  # 21 attributes of a mushroom, each one of a few values
+    floats["valid_data"][3, 5] = 1 - floats["valid_data"][3, 5]
+    np.savez(tmp_path / "uci_binary/mushrooms.npz", **floats)
+    with pytest.warns(UserWarning, match=r"mushrooms\.npz has other content than the known uci_mushrooms"):
+        assert load("uci_mushrooms", tmp_path).source != str(tmp_path / "uci_binary")
 
 
 def test_frey_faces_from_the_canonical_file(real, tmp_path):
