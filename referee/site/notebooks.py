@@ -199,7 +199,7 @@ def _text(source: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return md(f"x{text}x")[1:-1].replace("{", r"\{").replace("}", r"\}")
+    return md(f"x{text}x")[1:-1]
 
 
 def _code(source: str) -> str:
