@@ -179,11 +179,19 @@ def _mkdocs(root: Path, tree: Path, target: Path, nav: list[Any]) -> list[str]:
     try:
         config = load_config(str(root / "mkdocs.yml"), docs_dir=str(tree), site_dir=str(target), nav=nav)
         make(config)
+        _search_from_a_folder(target)
     except MkDocsException as error:
         raise UserError("\n".join(["mkdocs cannot build the site:", *kept.messages, str(error)])) from None
     finally:
         logger.removeHandler(kept)
     return kept.messages
+
+
+def _search_from_a_folder(html: Path) -> None:
+    """The search index as a script too: on pages opened from a folder, browsers load scripts but no data."""
+    index = html / "search" / "search_index.json"
+    if index.is_file():
+        index.with_suffix(".js").write_text(f"var __index = {index.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
 def site_command(options: argparse.Namespace) -> int:

@@ -117,7 +117,12 @@ def page(site: Site, s: Standing) -> Page:
         main=main,
         dots=runs_compared(s, main),
         curves=[
-            chart | {"data": json.dumps(_data(chart["series"])), "last": _last(chart["series"])}
+            chart
+            | {
+                "data": json.dumps(_data(chart["series"])),
+                "last": _last(chart["series"]),
+                "end": max(line.x[-1] for line in chart["series"]),
+            }
             for chart in learning_curves(s, s.project.results, main)
         ],
         scores=[score_rows(preset, s.evidence[preset]) for preset in reversed(presets)],
