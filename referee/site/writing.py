@@ -17,7 +17,7 @@ from markupsafe import Markup
 from referee.show import MARKS
 from referee.tables import code
 
-__all__ = ["SLUGS", "badge", "code", "md", "picture", "png_size", "render", "table"]
+__all__ = ["SLUGS", "badge", "code", "macro", "md", "picture", "png_size", "render", "table"]
 
 SLUGS: Mapping[str, str] = {status: re.sub(r"[^a-z]+", "-", status) for status in MARKS}
 """Verdict -> the class of its badge: "not reproduced" -> "not-reproduced"."""
@@ -95,3 +95,8 @@ _environment.filters |= {"md": lambda text: Markup(md(str(text))), "code": lambd
 def render(template: str, **values: Any) -> str:
     """A page from its template; everything not marked as safe is escaped as HTML text."""
     return _environment.get_template(template).render(**values)
+
+
+def macro(template: str, name: str, *values: Any) -> Markup:
+    """What a template's macro makes of these values."""
+    return Markup(getattr(_environment.get_template(template).module, name)(*values))
