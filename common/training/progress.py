@@ -26,12 +26,13 @@ class Progress:
             total=steps,
             initial=start,
             disable=not shown,
-            unit=" steps",
+            unit=" examples",
             # A file or a CI log keeps every refresh as text: few of them there.
             mininterval=0.5 if sys.stderr.isatty() else 10.0,
             miniters=1,
             smoothing=0.1,
             dynamic_ncols=True,
+            delay=1e-9,  # not before the first batch, which says how many examples a step has
         )
         self.scaled = False
         if shown:
@@ -44,10 +45,9 @@ class Progress:
         self.bar.update()
 
     def _scale(self, batch: Any) -> None:
-        """Count examples from here on: as many a step as in the first batch of this session."""
+        """Count examples: as many a step as in the first batch of this session."""
         self.scaled = True
         if not self.bar.disable:
-            self.bar.unit = " examples"
             self.bar.unit_scale = batch_size(batch) * distributed.world_size()
 
     def show(self, metrics: Mapping[str, float]) -> None:
@@ -57,4 +57,6 @@ class Progress:
             self.bar.set_postfix_str(", ".join(f"{k}={v:.4g}" for k, v in few), refresh=False)
 
     def close(self) -> None:
+        """The bar stays as it was last; nothing stays if there was no step."""
+        self.bar.leave = self.scaled
         self.bar.close()

@@ -16,7 +16,9 @@ def last_line(text: str) -> str:
 def test_counts_examples_and_shows_the_loss(new_run, capsys):
     state, batches, step = tiny()  # 4 examples a step
     fit(state, batches, step, steps=10, run=new_run(progress=True), log_every=5)
-    shown = last_line(capsys.readouterr().err)
+    everything = capsys.readouterr().err
+    assert not re.search(r"steps|/10\b", everything)  # examples from the first line on
+    shown = last_line(everything)
     assert "40/40" in shown
     assert "examples/s" in shown
     assert "loss=" in shown
@@ -44,3 +46,8 @@ def test_time_goes_on_from_earlier_sessions_and_the_rate_does_not_count_them(cap
     assert "1600/2400" in shown
     assert "1:00:50<00:50" in shown  # an hour before, 50 s since; 100 steps at 2 a second remain
     assert "16.00 examples/s" in shown
+
+
+def test_stopped_before_the_first_step_nothing_is_shown(capsys):
+    Progress(start=100, steps=300, wall_s=3600.0, shown=True).close()
+    assert not re.search(r"\d", capsys.readouterr().err)
