@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from referee.checklist import load_checklist
-
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
@@ -40,14 +38,6 @@ def jobs():
 def steps():
     of_jobs = [(workflow, step) for workflow, _, job in jobs() for step in job["steps"]]
     return of_jobs + [(path.parent.name, step) for path in ACTIONS for step in load(path)["runs"]["steps"]]
-
-
-def test_forms_offer_the_families_of_the_checklist():
-    """They decide what reviewers look at; what is none of them is 'another'."""
-    fields = [field for form in FORMS for field in load(form)["body"] if field.get("id") in ("family", "expertise")]
-    assert len(fields) == 2
-    for field in fields:
-        assert sorted(field["attributes"]["options"]) == sorted([*load_checklist().families, "another"])
 
 
 # -- The tools are content ---------------------------------------------------------------------------------------------
