@@ -28,7 +28,8 @@ from common.errors import UserError
 from common.records import write_text
 from referee.course import FILE as COURSE
 from referee.course import Course, Person, load_course
-from referee.documents import pattern, read_yaml
+from referee.documents import parse_yaml, pattern, read_yaml
+from referee.history import History
 from referee.project import Project, UsageError, find_root, paper_names
 from referee.schema import Handle, Part
 
@@ -384,6 +385,25 @@ def load_assignment(root: Path, path: Path | None = None) -> dict[str, tuple[str
     return {name: tuple(handles) for name, handles in read.reviewers.items()}
 
 
+def assignment_at(history: History, commit: str) -> dict[str, tuple[str, ...]]:
+    """The same, as a commit has it.
+
+    Raises:
+        DocumentError: with all problems of the file.
+    """
+    text = history.text(commit, ASSIGNMENT)
+    if text is None:
+        return {}
+    read = parse_yaml(text, AssignmentFile, rules="CRS", shown=f"{ASSIGNMENT} at {commit[:10]}")
+    return {name: tuple(handles) for name, handles in read.reviewers.items()}
+
+
+def is_assigned(assignment: Mapping[str, Sequence[str]], paper: str, handle: str) -> bool:
+    """Whether a review by somebody is one of those that a paper needs: by whom it was assigned to, once there is an
+    assignment, and by anybody who may review, before."""
+    return not assignment or _key(handle) in map(_key, assignment.get(paper, ()))
+
+
 def gather(root: Path, course: Course, previous: Mapping[str, Sequence[str]]) -> Task:
     """All that the assignment of a repository depends on.
 
@@ -403,14 +423,16 @@ def gather(root: Path, course: Course, previous: Mapping[str, Sequence[str]]) ->
     for name in paper_names(root):
         project = Project(root, name)
         stage = stage_of(project)
-        if stage == "v1" or (stage in ("v2", "published") and name in previous):
-            file = project.load()
-            reviewed = Reviewed(name, file.family, frozenset(member.handle for member in file.team))
-            if stage == "v1":
-                projects.append(reviewed)
-                begun |= {(path.stem, name) for path in (root / "reviews" / name).glob("*.md")}
-            else:
-                settled[reviewed] = previous[name]
+        if stage not in ("v1", "v2", "published"):
+            continue
+        file = project.load()
+        reviewed = Reviewed(name, file.family, frozenset(member.handle for member in file.team))
+        wrote = sorted({path.stem for path in (root / "reviews" / name).glob("*.md")} - {"response", "decision"})
+        if stage == "v1":
+            projects.append(reviewed)
+            begun |= {(handle, name) for handle in wrote}
+        elif before := previous.get(name) or [h for h in wrote if course.person(h)]:
+            settled[reviewed] = before  # from before there was an assignment: those who have reviewed it
     return Task(
         reviewers,
         tuple(projects),

@@ -161,6 +161,7 @@ def _plain_review(review: ReviewGrade) -> dict[str, Any]:
         "paper": review.paper,
         **_came(review.taken),
         "points": _number(review.points),
+        "additional": review.extra,
         "said": review.said,
         "measures": {m.name: _number(m.value) for m in review.measures},
         "matches": dict(sorted(review.score.matches.items())) if review.score else {},
@@ -221,7 +222,8 @@ def explain(grades: Grades, person: PersonGrade) -> str:
         lines.append("There is nothing to grade yet.")
     if person.open:
         lines += ["", "This is not final; still open:", "", *(f"- {text}" for text in person.open)]
-    sums = {"Project": [p.points for p in person.projects], "Reviewing": [r.points for r in person.reviews]}
+    counted = [r.points for r in person.reviews if not r.extra]
+    sums = {"Project": [p.points for p in person.projects], "Reviewing": counted}
     for name, values in sums.items():
         known = [v for v in values if v is not None]
         if len(known) > 1:
@@ -269,6 +271,8 @@ def _explain_project(grades: Grades, project: ProjectGrade, handle: str, links: 
 def _explain_review(grades: Grades, grade: ReviewGrade, links: _Links) -> Iterator[str]:
     yield f"## Review of {grade.paper}: {show(grade.points)}"
     yield ""
+    if grade.extra:
+        yield "It was assigned to others: an additional review, which is shown and counts for no grade.\n"
     path = f"reviews/{grade.paper}/{grade.reviewer}.md"
     if grade.taken is not None and grade.taken.arrival is not None:
         sha = grade.taken.arrival.commit

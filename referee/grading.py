@@ -32,6 +32,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, StringConstraints, model_validator
 
 from common.errors import UserError, nearest
+from referee.assignment import assignment_at, is_assigned
 from referee.course import Course, Date, DeadlineName, Grading, last_second, show_time
 from referee.documents import DocumentError, Path_, Problem, Tree, parse_yaml, pattern, refuse
 from referee.evidence import Snapshot
@@ -63,7 +64,7 @@ from referee.reviews import (
 )
 from referee.reviews import Commit as CommitId
 from referee.schema import Handle, Number, Part, ProjectFile, Text
-from referee.stages import ASSIGNMENT, changes, course_at
+from referee.stages import changes, course_at
 
 MARKS = "marks.yaml"
 Version = Literal["v1", "v2"]
@@ -330,6 +331,7 @@ class Paper:
     response: Response | None
     decision: Decision | None
     assigned: tuple[str, ...]  # reviewers
+    extra: frozenset[str]  # who reviewed it, although it was assigned to others
 
 
 def papers_at(history: History, tip: str, told: Mapping[str, Story]) -> list[Paper]:
@@ -349,7 +351,7 @@ def papers_at(history: History, tip: str, told: Mapping[str, Story]) -> list[Pap
             return None
 
     found: list[Paper] = []
-    assigned = assigned_at(history, tip)
+    assigned = assignment_at(history, tip)
     for name in sorted(history.names(tip, "projects")):
         if not PAPER_NAME.fullmatch(name):
             continue
@@ -358,21 +360,11 @@ def papers_at(history: History, tip: str, told: Mapping[str, Story]) -> list[Pap
         decision = read(f"reviews/{name}/{DECISION}", parse_decision)
         if file is not None:
             story = told.get(name) or Story()
-            found.append(Paper(name, file, story, response, decision, assigned.get(name, ())))
+            extra = frozenset(h for h in story.reviews if not is_assigned(assigned, name, h))
+            found.append(Paper(name, file, story, response, decision, assigned.get(name, ()), extra))
     if problems:
         raise DocumentError(problems)
     return found
-
-
-def assigned_at(history: History, tip: str) -> dict[str, tuple[str, ...]]:
-    """Who is to review what, at a commit: project -> handles."""
-    from referee.assignment import AssignmentFile
-
-    text = history.text(tip, ASSIGNMENT)
-    if text is None:
-        return {}
-    read = parse_yaml(text, AssignmentFile, rules="CRS", shown=ASSIGNMENT)
-    return {name: tuple(handles) for name, handles in read.reviewers.items()}
 
 
 # -- Versions ----------------------------------------------------------------------------------------------------------
@@ -496,6 +488,7 @@ class ReviewGrade:
     missed: tuple[str, ...] = ()  # keys of the editor's findings
     note: str | None = None
     open: bool = False
+    extra: bool = False  # assigned to others: it counts for no grade
 
 
 def weighted(measures: Iterable[Measure]) -> Fraction | None:
@@ -696,7 +689,7 @@ def grade_person(
 ) -> PersonGrade:
     """Somebody's grade, from their projects and reviews."""
     project = mean([p.points for p in projects])
-    reviewing = mean([r.points for r in reviews])
+    reviewing = mean([r.points for r in reviews if not r.extra])
     share = Fraction(grading.review)
     grade = project if reviewing is None else reviewing if project is None else None
     if project is not None and reviewing is not None:
@@ -705,7 +698,7 @@ def grade_person(
     waits += [
         f"the review of {r.paper} {r.said}" if r.score is None else f"{r.paper} is not decided"
         for r in reviews
-        if r.open
+        if r.open and not r.extra
     ]
     look = [flag for p in projects if (flag := contribution(handle, p, marks, grading)) is not None]
     look += [f"clock:{p.paper.name}" for p in projects for v in p.versions if _clock(v.taken)]
@@ -791,11 +784,13 @@ def compute(
     for paper in papers:
         new = {e for m in marks.marks if m.paper == paper.name for e in m.new}
         here: list[ReviewGrade] = []
-        for reviewer in unique((*paper.story.reviews, *paper.assigned)):
+        spelled = {key_of(h): h for h in (*paper.assigned, *paper.story.reviews)}  # as their files are named
+        for _, reviewer in sorted(spelled.items()):
             stated = next(
                 (n for n in marks.reviews if (n.paper, key_of(n.reviewer)) == (paper.name, key_of(reviewer))), None
             )
-            here.append(grade_review(history, paper, reviewer, stated, new, course, now))
+            grade = grade_review(history, paper, reviewer, stated, new, course, now)
+            here.append(replace(grade, extra=reviewer in paper.extra))
         reviews += here
         wrote = work.get(paper.name, Work({}, {}, ()))
         projects.append(grade_project(paper, here, marks, course, wrote, now))

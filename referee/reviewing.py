@@ -15,6 +15,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.records import write_text
+from referee.assignment import is_assigned, load_assignment
 from referee.checklist import Item, load_checklist
 from referee.documents import DocumentError
 from referee.evidence import Said, Snapshot, check_says, checkout, probes_say
@@ -38,6 +39,7 @@ from referee.reviews import (
     parse_response,
     parse_review,
 )
+from referee.stages import additional
 
 WORD = re.compile(r"__([A-Z]+)__")
 HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
@@ -97,6 +99,8 @@ def _start(project: Project, options: argparse.Namespace) -> int:
     print(f"{project.shown(path)}: {len(items)} items for the family '{file.family}', {done} answered by the machine.")
     if done:
         print("Look at those too: a machine sees only what it was made to see.")
+    if not is_assigned(given := load_assignment(project.root), project.name, handle):
+        print(additional(given, project.name, handle))
     print(f"What is left to write is marked '{MARKER}'. Then: referee review check {project.name}")
     return 0
 

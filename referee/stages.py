@@ -11,7 +11,7 @@ a claim *says* is frozen; where it was found (`source`, `certainty`, `note`) may
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from referee.assignment import ASSIGNMENT as ASSIGNMENT
+from referee.assignment import ASSIGNMENT, AssignmentFile, assignment_at, is_assigned
 from referee.checks.base import STAGES, Finding
 from referee.course import FILE as COURSE
 from referee.course import ROLLING, Course, DeadlineName, Lateness, show_time
@@ -297,16 +297,20 @@ class Change:
         """The stage before and after."""
         return (self.before.stage if self.before else None, self.after.stage if self.after else None)
 
+    @property
+    def reviewer(self) -> str:
+        """The handle of a review's file, whatever that is."""
+        return self.paths[0].rpartition("/")[2].removesuffix(".md")
+
     def __str__(self) -> str:
         files = f"{len(self.paths)} file{'s' if len(self.paths) != 1 else ''}"
         old, new = (printable(s or "no stage", 20) for s in self.step)
-        name = printable(self.paths[0].rpartition("/")[2].removesuffix(".md"), 60)
         return {
             "new": f"a new project at stage {new}, {files}",
             "step": f"{old} → {new}, {files}",
             "edit": f"edited at stage {old}, {files}",
             "withdrawal": f"withdrawn at stage {old}, {files}",
-            "review": f"review by {name}",
+            "review": f"review by {printable(self.reviewer, 60)}",
             "response": "the team's response",
             "decision": "the editor's decision",
             "course": "the course: dates, people, limits",
@@ -409,6 +413,16 @@ class Gate:
     def by_editor(self) -> bool:
         """Whether the change is an editor's."""
         return self.actor is not None and self.course.has_role(self.actor, "editor")
+
+    @cached_property
+    def assignment(self) -> dict[str, tuple[str, ...]]:
+        """Who reviews what, as it is at the base."""
+        try:
+            return assignment_at(self.history, self.base)
+        except DocumentError as error:
+            raise HistoryError(
+                f"{ASSIGNMENT} cannot be used; an editor mends it on the base branch:\n{error}"
+            ) from None
 
     @cached_property
     def judged(self) -> list[Judgement]:
@@ -524,9 +538,8 @@ class Gate:
         actor, name = self.actor.lower(), printable(self.actor, 60)
         file = _file(change)
         if change.kind == "review":  # also against an editor
-            reviewer = change.paths[0].rpartition("/")[2].removesuffix(".md")
-            if reviewer.lower() != actor:
-                message = f"is {printable(reviewer, 40)}'s review, changed by '{name}'; take the change back."
+            if change.reviewer.lower() != actor:
+                message = f"is {printable(change.reviewer, 40)}'s review, changed by '{name}'; take the change back."
                 yield Finding("REV-034", "error", file, 1, message)
         elif change.kind == "response":
             text = self.history.text(self.base, f"projects/{change.paper}/project.yaml")
@@ -552,7 +565,9 @@ class Gate:
             mixed = len(self.changes) > 1  # with a submission, of which such a change is no part
             yield Finding("STG-013", "warning" if mixed else "note", _file(change), 1, message)
         elif change.kind == "course":
-            yield from self._readable(COURSE)
+            yield from self._readable(COURSE, Course)
+        elif change.kind == "assignment":
+            yield from self._readable(ASSIGNMENT, AssignmentFile)
         elif change.paper is not None and change.kind in ("review", "response", "decision"):
             if self.history.text(self.head, f"projects/{change.paper}/project.yaml") is None:
                 message = f"there is no project '{change.paper}'; name the folder as the project's."
@@ -566,13 +581,13 @@ class Gate:
             if change.kind == "step" and change.after.stage == "published":
                 yield from self._accepted(change)
 
-    def _readable(self, path: str) -> Iterator[Finding]:
+    def _readable(self, path: str, model: type[Course] | type[AssignmentFile]) -> Iterator[Finding]:
         text = self.history.text(self.head, path)
         if text is None:
             yield Finding("STG-012", "error", path, 1, "was taken away, or is no plain text; put it back.")
             return
         try:
-            parse_yaml(text, Course, rules="CRS", shown=path)
+            parse_yaml(text, model, rules="CRS", shown=path)
         except DocumentError as error:
             for p in error.problems:
                 yield Finding(p.rule, "error", p.file, p.line, printable(p.message, 1000))
@@ -591,17 +606,17 @@ class Gate:
         if stage not in ("v1", "v2"):
             message = f"'{change.paper}' stands at stage {stage or 'none'} and is not under review; wait for its v1."
             yield Finding("STG-004", "error", _file(change), 1, message)
+        elif not is_assigned(self.assignment, change.paper or "", change.reviewer):
+            message = additional(self.assignment, change.paper or "", change.reviewer)
+            yield Finding("REV-036", "warning", _file(change), 1, message)
 
     def _reviewed(self, change: Change) -> Iterator[Finding]:
         names = self.history.names(self.head, f"reviews/{change.paper}")
         reviewers = sorted(n for n in names if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*\.md", n))
         reviewers = [n for n in reviewers if n.lower() not in ("response.md", "decision.md", "readme.md")]
-        needed, line = self.course.reviewers_per_project, change.after.line(("stage",)) if change.after else 1
-        if len(reviewers) < needed:
-            message = (
-                f"version 2 needs {needed} reviews; there {'is' if len(reviewers) == 1 else 'are'} {len(reviewers)}"
-            )
-            message += f" in reviews/{change.paper}/. Wait for the others, or ask the editor."
+        line = change.after.line(("stage",)) if change.after else 1
+        handles = [n.removesuffix(".md") for n in reviewers]
+        if message := too_few(self.course, self.assignment, change.paper or "", handles):
             yield Finding("STG-004", "error", f"projects/{change.paper}/project.yaml", line, message)
 
     def _accepted(self, change: Change) -> Iterator[Finding]:
@@ -631,6 +646,36 @@ def _file(change: Change) -> str:
     if change.kind in ("new", "step", "edit", "withdrawal"):
         return f"projects/{change.paper}/project.yaml"
     return printable(change.paths[0], 200)
+
+
+def too_few(course: Course, assignment: Mapping[str, Sequence[str]], paper: str, written: Iterable[str]) -> str | None:
+    """What to say when a paper has not got the reviews that version 2 needs; None when it has.
+
+    Args:
+        written: the handles of those who have reviewed it.
+    """
+    handles = list(written)
+    there = [h for h in handles if is_assigned(assignment, paper, h)]
+    needed, more = course.reviewers_per_project, len(handles) - len(there)
+    if len(there) >= needed:
+        return None
+    message = f"version 2 needs {needed} reviews; there {'is' if len(there) == 1 else 'are'} {len(there)}"
+    if not assignment:
+        return f"{message} in reviews/{paper}/. Wait for the others, or ask the editor."
+    if not (whose := assignment.get(paper)):
+        return f"{message} that count: nobody is assigned to '{paper}' ({ASSIGNMENT}). Ask the editor to assign it."
+    message += f" by those assigned ({', '.join(whose)})"
+    message += f", and {more} more that do{'es' if more == 1 else ''} not count" if more else ""
+    return f"{message}. Wait for them, or ask the editor to assign others."
+
+
+def additional(assignment: Mapping[str, Sequence[str]], paper: str, handle: str) -> str:
+    """What to say of a review by somebody whom it was not assigned to."""
+    whose = ", ".join(assignment.get(paper, ())) or "nobody"
+    return (
+        f"'{printable(handle, 40)}' is not assigned to '{paper}' ({whose} is, in {ASSIGNMENT}): an additional review. "
+        "Its findings are answered like others; it does not count towards those that open version 2, nor for grades."
+    )
 
 
 def lost_commits(history: History, paper: str, head: str) -> Iterator[tuple[str, int, str]]:

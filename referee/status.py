@@ -7,11 +7,12 @@ say whether what is there is right.
 import argparse
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from referee.assignment import load_assignment
+from referee.assignment import is_assigned, load_assignment
 from referee.checks.base import STAGES
 from referee.checks.reading import Unreadable, read_text
 from referee.course import Course, Deadline, DeadlineName, load_course
@@ -32,7 +33,8 @@ class Status:
 
     Attributes:
         stage: None when `project.yaml` does not say.
-        reviewers: those assigned and those who have written, with whether they have.
+        reviewers: those assigned, or else those who have written, with whether they have.
+        additional: those who have written although others are assigned.
         open: what the next stage waits for, in words.
         due: the next deadline; None where there is none.
     """
@@ -40,6 +42,7 @@ class Status:
     paper: str
     stage: str | None
     reviewers: dict[str, bool]
+    additional: tuple[str, ...]
     open: tuple[str, ...]
     due: str | None
 
@@ -51,7 +54,7 @@ def status_command(options: argparse.Namespace) -> int:
     course = load_course(root)
     assignment = load_assignment(root)
     now = datetime.now(UTC)
-    found = [status(root, name, course, assignment.get(name, ()), now) for name in names]
+    found = [status(root, name, course, assignment, now) for name in names]
     if options.format == "json":
         print(json.dumps([asdict(s) for s in found], indent=1))
     else:
@@ -59,11 +62,11 @@ def status_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def status(root: Path, paper: str, course: Course, assigned: tuple[str, ...], now: datetime) -> Status:
+def status(root: Path, paper: str, course: Course, assignment: Mapping[str, Sequence[str]], now: datetime) -> Status:
     """Where a project stands.
 
     Args:
-        assigned: the handles of its reviewers.
+        assignment: project -> handles; empty when nothing is assigned.
     """
     try:
         stage = stated_stage(read_text(root / "projects" / paper / "project.yaml"))
@@ -77,7 +80,9 @@ def status(root: Path, paper: str, course: Course, assigned: tuple[str, ...], no
         except Unreadable:
             continue
     response, decision = texts.pop("response", ""), texts.pop("decision", "")
-    reviewers = dict.fromkeys(assigned, False) | {h: True for h in texts if h.lower() != "readme"}
+    wrote = {h.lower(): h for h in texts if h.lower() != "readme"}
+    additional = tuple(h for h in wrote.values() if not is_assigned(assignment, paper, h))
+    reviewers = {h: h.lower() in wrote for h in (assignment.get(paper, ()) if assignment else wrote.values())}
     waits: list[str] = []
     if stage not in STAGES:
         waits.append("a stage in project.yaml")
@@ -101,7 +106,7 @@ def status(root: Path, paper: str, course: Course, assigned: tuple[str, ...], no
             else "a decision"
         )
     due = next_deadline(course, stage, reviewers, now)
-    return Status(paper, stage if stage in STAGES else None, reviewers, tuple(waits), due)
+    return Status(paper, stage if stage in STAGES else None, reviewers, additional, tuple(waits), due)
 
 
 def next_deadline(course: Course, stage: str | None, reviewers: dict[str, bool], now: datetime) -> str | None:
@@ -133,6 +138,7 @@ def print_table(course: Course, found: list[Status], now: datetime) -> None:
         table.add_column(column, overflow="fold")
     for s in found:
         names = [f"{'✓' if written else '·'} {printable(h, 40)}" for h, written in s.reviewers.items()]
+        names += [f"+ {printable(h, 40)}" for h in s.additional]
         cells = (s.paper, s.stage or "?", "; ".join(s.open), s.due or "", ", ".join(names))
         table.add_row(*(Text(cell) for cell in cells))
     out.print()

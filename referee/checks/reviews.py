@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from common.errors import UserError, nearest
+from referee.assignment import is_assigned, load_assignment
 from referee.checks.base import Found, Severity, Submission, check, register
 from referee.documents import DocumentError
 from referee.evidence import Snapshot, check_says, checkout, command_says, probes_say
@@ -25,6 +26,7 @@ from referee.reviews import (
     load_reviews,
     skeleton,
 )
+from referee.stages import additional
 
 REVIEW: Mapping[str, Severity | None] = {"v1": "warning", "v2": "error", "published": "error"}
 """A review that is not in order closes the gate after it; `referee review check` calls everything an error."""
@@ -74,6 +76,14 @@ def reviews(submission: Submission) -> Reviews:
         submission.cache["reviews"] = load_reviews(submission.project)
     found = submission.cache["reviews"]
     assert isinstance(found, Reviews)
+    return found
+
+
+def assignment(submission: Submission) -> dict[str, tuple[str, ...]]:
+    """Who reviews what; empty when nothing is assigned. DocumentError is reported under CRS rules."""
+    if "assignment" not in submission.cache:
+        submission.cache["assignment"] = load_assignment(submission.root)
+    found: dict[str, tuple[str, ...]] = submission.cache["assignment"]
     return found
 
 
@@ -389,15 +399,21 @@ def may_not_review(submission: Submission, handle: str) -> Iterator[tuple[str, s
 
 
 def _reciprocal(submission: Submission, handle: str, team: list[str]) -> Iterator[tuple[str, str]]:
-    """Projects of the reviewer's that a member of the team reviews."""
+    """Projects of the reviewer's that a member of the team reviews, or is to review.
+
+    Somebody assigned gives way only to others assigned: nobody keeps them away by an additional review.
+    """
     from referee.project import Project, paper_names
 
-    base = submission.root / "reviews"
+    base, given = submission.root / "reviews", assignment(submission)
+    assigned = bool(given) and is_assigned(given, submission.name, handle)
     for paper in paper_names(submission.root):
-        if paper == submission.name or not (base / paper).is_dir():
+        if paper == submission.name:
             continue
-        written = {path.stem.lower() for path in (base / paper).glob("*.md")}
-        members = [member for member in team if member.lower() in written]
+        reviewers = {h.lower() for h in given.get(paper, ())}
+        if not assigned and (base / paper).is_dir():
+            reviewers |= {path.stem.lower() for path in (base / paper).glob("*.md")}
+        members = [member for member in team if member.lower() in reviewers]
         if members and any(same(handle, m.handle) for m in Project(submission.root, paper).load().team):
             yield paper, members[0]
 
@@ -483,6 +499,21 @@ def no_look_alikes(submission: Submission) -> Iterator[Found]:
         if look in by_look and not vouched:
             yield _of(submission, review), 2, f"'{review.reviewer}' looks like '{by_look[look]}'; use another handle."
         by_look.setdefault(look, review.reviewer)
+
+
+@check(
+    "REV-036",
+    "Reviews are by those assigned",
+    why="Whom an editor assigns has no stake in the project; friends could choose each other.",
+    fix="Nothing is wrong: an additional review is welcome and answered like others. It does not count towards the "
+    "reviews that open version 2, nor for grades. To make it count, the editor assigns it.",
+    severity="warning",
+)
+def by_those_assigned(submission: Submission) -> Iterator[Found]:
+    given = assignment(submission)
+    for review in reviews(submission).reviews.values():
+        if not is_assigned(given, submission.name, review.reviewer):
+            yield _of(submission, review), 2, additional(given, submission.name, review.reviewer)
 
 
 def not_theirs(submission: Submission, paths: Iterable[str], actor: str) -> Iterator[Found]:

@@ -11,7 +11,7 @@ from common.errors import nearest
 from referee.checks.base import STAGES, Found, Severity, Skip, Submission, check, register
 from referee.course import Course, load_course
 from referee.history import History, HistoryError
-from referee.stages import Amiss, claims_amiss, declared
+from referee.stages import Amiss, claims_amiss, declared, too_few
 
 _READING: dict[str, tuple[str, str, str]] = {
     "001": ("the file can be read", "Only plain, bounded UTF-8 text is opened.", "Save it as plain UTF-8 text."),
@@ -149,16 +149,16 @@ def one_step(submission: Submission) -> Iterator[Found]:
     "STG-004",
     "Version 2 follows enough reviews",
     why="A project that nobody looked at is not refereed.",
-    fix="Wait for the reviews that course.yaml asks for (reviewers_per_project), or ask the editor.",
+    fix="Wait for as many reviews as course.yaml asks for (reviewers_per_project). Once reviewers are assigned, theirs "
+    "count; until then, everybody's who may review.",
     severity={"v2": "error", "published": "error"},
 )
 def enough_reviews(submission: Submission) -> Iterator[Found]:
-    from referee.checks.reviews import reviews
+    from referee.checks.reviews import assignment, reviews
 
-    there, needed = len(reviews(submission).reviews), _course(submission).reviewers_per_project
-    if there < needed:
-        message = f"stage {submission.stage} needs {needed} reviews; {there} can be read in reviews/{submission.name}/."
-        yield _file(submission), 1, f"{message} Wait for the others, or ask the editor."
+    written = reviews(submission).reviews
+    if message := too_few(_course(submission), assignment(submission), submission.name, written):
+        yield _file(submission), 1, message
 
 
 @check(

@@ -364,10 +364,27 @@ def test_an_earlier_date_shows_what_was_open_then(term: Term) -> None:
 
 
 def test_who_was_assigned_and_wrote_nothing_gets_nothing(term: Term) -> None:
-    text = "seed: 1\ninputs: '" + "0" * 64 + "'\nreviewers: {other: [dan]}\n"
-    term.commit("2027-02-21 12:00", reviews__assignment_yaml=text)
+    assigned(term, "{other: [dan], toy: [carol, Dan]}")
     assert one(term, "dan") == DAN / 2
     assert "was not submitted" in render(term.grades())["dan.md"]
+
+
+def test_an_additional_review_counts_for_the_team_and_for_no_grade(term: Term) -> None:
+    assigned(term, "{toy: [carol], other: [dan]}")
+    assert one(term, "dan") == 0  # of the one that was assigned, nothing came
+    explained = render(term.grades())["dan.md"]
+    assert "an additional review, which is shown and counts for no grade" in explained
+    assert "Reviewing = (" not in explained  # one number alone is no sum
+    assigned(term, "{toy: [dan], other: []}")
+    grades = {p.handle: p for p in term.grades().people}
+    assert grades["dan"].grade == DAN
+    assert grades["carol"].reviewing is None
+    assert grades["ada"].grade == TOY  # carol's finding was fixed all the same
+
+
+def assigned(term: Term, reviewers: str) -> None:
+    text = f"seed: 1\ninputs: '{'0' * 64}'\nreviewers: {reviewers}\n"
+    term.commit("2027-02-21 12:00", reviews__assignment_yaml=text)
 
 
 def test_evidence_that_is_not_there_costs(term: Term) -> None:

@@ -37,6 +37,13 @@ def test_a_review_is_begun(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
 
 
+def test_who_was_not_assigned_is_told(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    cohort.write("reviews/assignment.yaml", f"seed: 1\ninputs: '{'0' * 64}'\nreviewers: {{toy: [carol]}}\n")
+    for handle, told in (("carol", False), ("bo", True)):
+        assert main(["review", "start", "toy", "--as", handle, "--no-probes"]) == 0
+        assert ("an additional review" in capsys.readouterr().out) == told
+
+
 def test_nothing_is_overwritten(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
     for command, name in (
         (["review", "start", "toy", "--as", "carol", "--no-probes"], "carol.md"),

@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import UserError
 from referee.checklist import CHECKLIST_FILE, Checklist, load_checklist
-from referee.checks import Submission, every_check
+from referee.checks import Submission, every_check, run
 from referee.checks.reviews import may_not_review, not_theirs
 from referee.documents import DocumentError, parse_yaml
 from referee.evidence import Snapshot, check_says, command_says
@@ -268,6 +268,37 @@ def test_reciprocal_pairs(cohort: Cohort) -> None:
     cohort.review("bo")
     assert "REV-033" in {rule for rule, _ in cohort.says()}
     assert not list(may_not_review(Submission(cohort.project, "v1"), "carol"))
+
+
+def assign(cohort: Cohort, reviewers: str) -> None:
+    cohort.write("reviews/assignment.yaml", f"seed: 1\ninputs: '{'0' * 64}'\nreviewers: {reviewers}\n")
+
+
+def test_nobody_keeps_an_assigned_reviewer_away(cohort: Cohort) -> None:
+    cohort.edit("course.yaml", ("team-a, roles: [developer]", "team-a, roles: [developer, reviewer]"))
+    cohort.write("reviews/other/team-a.md", "whatever stands in it")  # an additional review of what is bo's
+    assign(cohort, "{toy: [bo], other: [carol]}")
+    assert not list(may_not_review(Submission(cohort.project, "v1"), "bo"))
+    assign(cohort, "{toy: [carol], other: [team-a]}")  # not written yet, but to be
+    (cohort.root / "reviews/other/team-a.md").unlink()
+    assert [rule for rule, _ in may_not_review(Submission(cohort.project, "v1"), "bo")] == ["REV-033"]
+
+
+def test_reviews_that_count_are_by_those_assigned(cohort: Cohort) -> None:
+    def found(rule: str) -> list[str]:
+        outcome = run(Submission(cohort.project, "v2"), only=[rule])
+        return [f"{f.severity} {f.file.rpartition('/')[2]}: {f.message}" for f in outcome.findings]
+
+    cohort.review("carol")
+    cohort.review("bo")
+    assert found("REV-036") == found("STG-004") == []  # nothing is assigned
+    assign(cohort, "{toy: [Carol, dave]}")
+    (said,) = found("REV-036")
+    assert said.startswith("warning bo.md: 'bo' is not assigned to 'toy' (Carol, dave is")
+    (said,) = found("STG-004")
+    assert "there is 1 by those assigned (Carol, dave), and 1 more that does not count" in said
+    assign(cohort, "{toy: [Carol, bo]}")
+    assert found("REV-036") == found("STG-004") == []
 
 
 def test_look_alikes_beside_each_other(cohort: Cohort) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from referee.cli import main
-from referee.history import Event, read_pushes
+from referee.history import Event, HistoryError, read_pushes
+from referee.stages import Gate
 from tests.referee.stages.conftest import COURSE, PROJECT, YAML, Repository, at, rules, said
 
 Capture = pytest.CaptureFixture[str]
@@ -45,6 +46,13 @@ None.
 
 def review(repository: Repository, handle: str = "bo") -> tuple[str, str]:
     return f"reviews/toy/{handle}.md", REVIEW.format(handle=handle, commit=repository.git("rev-parse", "main"))
+
+
+ASSIGNMENT = "reviews/assignment.yaml"
+
+
+def assigned(reviewers: str) -> str:
+    return f"seed: 1\ninputs: '{'0' * 64}'\nreviewers: {reviewers}\n"
 
 
 def decision(word: str) -> tuple[str, str]:
@@ -242,10 +250,13 @@ def test_nobody_makes_themselves_an_editor(submitted: Repository) -> None:
 def test_dates_and_assignments_are_the_editors(repository: Repository) -> None:
     repository.branch()
     repository.commit(
-        ("course.yaml", COURSE.replace("v1: 2027-01-15", "v1: 2027-01-16")), ("reviews/assignment.yaml", "x")
+        ("course.yaml", COURSE.replace("v1: 2027-01-15", "v1: 2027-01-16")), (ASSIGNMENT, assigned("{toy: [bo]}"))
     )
     assert rules(repository.gate("ada")) == ["STG-011", "STG-011"]
     assert repository.gate("edith").findings == []
+    repository.commit((ASSIGNMENT, assigned("{toy: 3}")))
+    assert rules(repository.gate("edith")) == ["CRS-007"]
+    repository.commit((ASSIGNMENT, assigned("{toy: [bo]}")))
     repository.commit(("course.yaml", COURSE.replace("v1: 2027-01-15", "v1: 2027-01-45")))
     assert rules(repository.gate("edith")) == ["CRS-011"]
 
@@ -257,6 +268,49 @@ def test_a_review(submitted: Repository) -> None:
     assert str(gate.judged[0].change) == "review by bo"
     for somebody in ("cy", "edith", "ada"):
         assert rules(submitted.gate(somebody)) == ["REV-034"]
+
+
+def test_only_reviews_by_those_assigned_open_version_2(submitted: Repository) -> None:
+    def step(reviewers: str, *handles: str) -> Gate:
+        """Version 2 after reviews by these, with this assignment."""
+        submitted.git("checkout", "--quiet", "-B", "main", first)
+        submitted.commit((ASSIGNMENT, assigned(reviewers)), *(review(submitted, h) for h in handles))
+        submitted.git("checkout", "--quiet", "-B", "work")
+        submitted.commit((YAML, at("v2")), date="2027-02-01T12:00:00+00:00")
+        return submitted.gate()
+
+    first = submitted.git("rev-parse", "main")
+    assert rules(step("{toy: [BO, cy]}", "bo", "cy", "dee")) == []
+    gate = step("{toy: [bo, cy]}", "bo", "dee")
+    assert rules(gate) == ["STG-004"]
+    assert "there is 1 by those assigned (bo, cy), and 1 more that does not count" in said(gate)
+    gate = step("{ball: [bo, cy]}", "bo", "cy")
+    assert rules(gate) == ["STG-004"]
+    assert "nobody is assigned to 'toy'" in said(gate)
+    assert rules(step("{}", "bo", "cy")) == []  # nothing is assigned: everybody's count
+    submitted.commit((ASSIGNMENT, assigned("{toy: [bo, dee]}")))
+    assert rules(submitted.gate("ada")) == ["STG-011"]  # the base's assignment holds, and only an editor changes it
+
+
+def test_a_review_by_somebody_not_assigned_is_an_additional_one(submitted: Repository) -> None:
+    submitted.git("checkout", "--quiet", "main")
+    submitted.commit((ASSIGNMENT, assigned("{toy: [cy]}")))
+    submitted.git("checkout", "--quiet", "-B", "work")
+    for handle, warnings in (("bo", ["REV-036"]), ("cy", [])):
+        submitted.git("reset", "--quiet", "--hard", "main")
+        submitted.commit(review(submitted, handle), date="2027-01-28T12:00:00+00:00")
+        gate = submitted.gate(handle)
+        assert gate.open
+        assert rules(gate, "warning") == warnings
+
+
+def test_an_assignment_that_cannot_be_read_stops_the_gate(submitted: Repository) -> None:
+    submitted.git("checkout", "--quiet", "main")
+    submitted.commit((ASSIGNMENT, "seed: ["))
+    submitted.git("checkout", "--quiet", "-B", "work")
+    submitted.commit(review(submitted), date="2027-01-28T12:00:00+00:00")
+    with pytest.raises(HistoryError, match="an editor mends it"):
+        _ = submitted.gate("bo").findings
 
 
 def test_a_review_comes_in_time_and_while_it_is_asked_for(proposed: Repository, submitted: Repository) -> None:

@@ -37,7 +37,7 @@ def write(path: Path, text: str) -> None:
 
 
 def of(root: Path, course: Course | None = None, assigned: tuple[str, ...] = ("bo", "cy")) -> Status:
-    return status(root, "toy", course or load_course(root), assigned, NOW)
+    return status(root, "toy", course or load_course(root), {"toy": assigned}, NOW)
 
 
 def test_from_proposal_to_publication(root: Path) -> None:
@@ -63,12 +63,25 @@ def test_from_proposal_to_publication(root: Path) -> None:
         write(folder / "decision.md", f"---\ndecision: {word}\n---\n")
         assert of(root).open == (waits,)
     write(file, at("published"))
-    assert of(root) == Status("toy", "published", {"bo": True, "cy": True}, (), None)
+    assert of(root) == Status("toy", "published", {"bo": True, "cy": True}, (), (), None)
+
+
+def test_who_was_not_assigned_is_waited_for_by_nobody(root: Path, capsys: Capture) -> None:
+    write(root / "reviews/toy/dee.md", "x")
+    write(root / "reviews/toy/BO.md", "x")
+    assert of(root).reviewers == {"bo": True, "cy": False}
+    assert of(root).additional == ("dee",)
+    assert of(root).open == ("reviews: 1 of 2",)
+    assert status(root, "toy", load_course(root), {}, NOW).open == ("version 2",)  # nothing is assigned: all count
+    assert status(root, "toy", load_course(root), {"game": ["bo"]}, NOW).open == ("reviews: 0 of 2",)
+    write(root / "reviews/assignment.yaml", "seed: 1\ninputs: " + "a" * 64 + "\nreviewers:\n  toy: [bo, cy]\n")
+    assert main(["status", "toy"]) == 0
+    assert "+ dee" in capsys.readouterr().out
 
 
 def test_a_deadline_that_has_passed(root: Path) -> None:
     write(root / YAML, PROJECT)
-    late = status(root, "toy", load_course(root), (), NOW + timedelta(days=7))
+    late = status(root, "toy", load_course(root), {}, NOW + timedelta(days=7))
     assert late.due == "v1 by 2027-01-15 23:59 CET (1 day 13 h ago)"
 
 
@@ -161,6 +174,17 @@ def test_what_is_settled_stays(root: Path, capsys: Capture) -> None:
     write(root / "projects/ball/project.yaml", at("v2").replace("handle: ada", "handle: cy"))
     assert main(["assign", "--seed", "9"]) == 0
     assert load_assignment(root) == first
+
+
+def test_who_reviewed_before_there_was_an_assignment_is_entered(root: Path) -> None:
+    write(root / "course.yaml", FOUR)
+    write(root / "projects/ball/project.yaml", at("v2").replace("handle: ada", "handle: cy"))
+    for name in ("ada", "dee", "stranger", "response", "decision"):
+        write(root / f"reviews/ball/{name}.md", "x")
+    assert main(["assign", "--seed", "7"]) == 0
+    found = load_assignment(root)
+    assert found["ball"] == ("ada", "dee")
+    assert "cy" not in found["toy"]  # whose ada has reviewed cy's
 
 
 def test_no_assignment_is_possible(root: Path, capsys: Capture) -> None:
