@@ -267,6 +267,21 @@ class Course(Part):
         return any(p is not None and _key(q) in map(_key, p.conflicts) for p, q in sides)
 
 
+def look_alikes(course: Course) -> Iterator[tuple[int, str]]:
+    """People whose handle can be taken for somebody's who stands before them: their place in `people`, and what to say.
+
+    They may be there: handles are given elsewhere, and an editor who has seen both can vouch for them.
+    """
+    from referee.reviews import skeleton
+
+    first: dict[str, str] = {}
+    for i, person in enumerate(course.people):
+        other = first.setdefault(skeleton(person.handle), person.handle)
+        if other != person.handle:
+            message = f"'{person.handle}' can be taken for '{other}'. Make sure that both are who they seem to be."
+            yield i, message
+
+
 ROLLING = Course(name="A rolling collection")
 
 

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from referee.assignment import ASSIGNMENT, AssignmentFile, assignment_at, is_assigned
 from referee.checks.base import STAGES, Finding
 from referee.course import FILE as COURSE
-from referee.course import ROLLING, Course, DeadlineName, Lateness, show_time
+from referee.course import ROLLING, Course, DeadlineName, Lateness, look_alikes, show_time
 from referee.documents import DocumentError, Tree, parse_yaml
 from referee.history import Commit, Counted, Event, History, HistoryError, printable, when
 from referee.project import PAPER_NAME
@@ -586,11 +586,17 @@ class Gate:
         if text is None:
             yield Finding("STG-012", "error", path, 1, "was taken away, or is no plain text; put it back.")
             return
+        trees: list[Tree] = []
         try:
-            parse_yaml(text, model, rules="CRS", shown=path)
+            read: Course | AssignmentFile = parse_yaml(
+                text, model, rules="CRS", shown=path, also=lambda _, tree: trees.append(tree)
+            )
         except DocumentError as error:
             for p in error.problems:
                 yield Finding(p.rule, "error", p.file, p.line, printable(p.message, 1000))
+            return
+        for i, message in look_alikes(read) if isinstance(read, Course) else ():
+            yield Finding("CRS-014", "warning", path, trees[0].line(("people", i, "handle")), message)
 
     def _claims(self, change: Change, after: Declared) -> Iterator[Finding]:
         for rule, line, message in claims_amiss(self.history, change.paper or "", self.base, after, self.now):

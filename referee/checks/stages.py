@@ -34,6 +34,14 @@ _READING: dict[str, tuple[str, str, str]] = {
 for _number, (_title, _why, _fix) in _READING.items():
     register(f"CRS-{_number}", f"course.yaml: {_title}", why=_why, fix=_fix, severity="error")
 
+register(
+    "CRS-014",
+    "course.yaml: no two handles can be taken for each other",
+    why="Who is called much like somebody else can borrow their name: rn reads as m, l as 1 or I, a hyphen as nothing.",
+    fix="Ask both people. Handles that are right may stay; 'referee gate' says it when course.yaml changes.",
+    severity="warning",
+)
+
 _AT_THE_GATE: dict[str, tuple[Severity, str, str, str]] = {
     "STG-002": (
         "warning",

@@ -261,6 +261,20 @@ def test_dates_and_assignments_are_the_editors(repository: Repository) -> None:
     assert rules(repository.gate("edith")) == ["CRS-011"]
 
 
+@pytest.mark.parametrize("handle", ["rnary", "rn-ary", "CY1", "B0", "cyl"])
+def test_handles_that_resemble_each_other(repository: Repository, handle: str) -> None:
+    people = COURSE + "".join(f"  - {{handle: {h}, roles: [reviewer]}}\n" for h in ("mary", "cyI", handle))
+    repository.branch()
+    repository.commit(("course.yaml", people))
+    gate = repository.gate("edith")
+    (finding,) = gate.findings
+    assert (finding.rule, finding.severity, finding.line) == ("CRS-014", "warning", 12)
+    assert f"'{handle}' can be taken for '{'mary' if 'n' in handle else 'bo' if '0' in handle else 'cyI'}'" in said(
+        gate
+    )
+    assert gate.open  # the editor may know better
+
+
 def test_a_review(submitted: Repository) -> None:
     submitted.commit(review(submitted), date="2027-01-28T12:00:00+00:00")
     gate = submitted.gate("bo")

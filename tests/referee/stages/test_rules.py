@@ -8,7 +8,7 @@ from referee.checks import Outcome, Submission, every_check, run
 from referee.project import Project, find_root
 from tests.referee.stages.conftest import COURSE, PROJECT, YAML, Repository, at
 
-OURS = [f"STG-{n:03}" for n in range(1, 15)] + [f"CRS-{n:03}" for n in range(1, 14)]
+OURS = [f"STG-{n:03}" for n in range(1, 15)] + [f"CRS-{n:03}" for n in range(1, 15)]
 
 
 def outcome(repository: Repository, stage: str, base: str | None = None) -> Outcome:
