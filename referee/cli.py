@@ -268,6 +268,9 @@ def parser() -> argparse.ArgumentParser:
     issue = asked.add_parser("issue", help="open or update the issue about a failed night", allow_abbrev=False)
     issue.add_argument("folder", help="where the .json files of `referee check --format json` are")
     issue.add_argument("--dry-run", action="store_true", help="print the issue, and leave it at that")
+    night = asked.add_parser("status", help="print what a night's jobs left, as one file", allow_abbrev=False)
+    night.add_argument("folder", help="where the .json files of `referee check --format json` are")
+    asked.add_parser("fetch", help="bring the last night's status to build/night.json", allow_abbrev=False)
 
     check = add(
         "check",

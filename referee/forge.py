@@ -4,6 +4,8 @@
     comment    put a workflow's summary on its pull request
     approved   has an editor approved this very commit for a GPU?
     issue      open or update the one issue that says what failed at night
+    status     what a night's jobs left, as one file that the site can show
+    fetch      the last night's status, from GitHub to where `referee site build` looks for it
 
 The API is that of GITHUB_API_URL (GitHub's own when not set), asked about GITHUB_REPOSITORY with GITHUB_TOKEN. What it
 and an event say is checked before it is used; what a pull request brought is data, bounded and disarmed.
@@ -19,6 +21,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +51,16 @@ class ForgeError(UserError):
 
 
 def forge_command(options: argparse.Namespace) -> int:
-    """`referee forge papers | comment | approved | issue`."""
-    if options.what == "papers":
-        return papers_command(options)
-    if options.what == "comment":
-        return comment_command(options)
-    if options.what == "approved":
-        return approved_command(options)
-    return issue_command(options)
+    """`referee forge papers | comment | approved | issue | status | fetch`."""
+    commands = {
+        "papers": papers_command,
+        "comment": comment_command,
+        "approved": approved_command,
+        "issue": issue_command,
+        "status": status_command,
+        "fetch": fetch_command,
+    }
+    return commands[options.what](options)
 
 
 def papers_command(options: argparse.Namespace) -> int:
@@ -130,6 +135,52 @@ def issue_command(options: argparse.Namespace) -> int:
         known = api("POST", there, {"title": title, "body": body})["number"]
     print(f"Issue {known} says what failed.", file=sys.stderr)
     return 0
+
+
+def status_command(options: argparse.Namespace) -> int:
+    """Print what a night's jobs left as one status; see `referee.nightly`."""
+    from referee.nightly import gather
+
+    found = gather((text for _, text in texts(options.folder, ".json", MAX_GROUPS)), find_root(), datetime.now(UTC))
+    print(found.model_dump_json(indent=1))
+    return 0
+
+
+def fetch_command(options: argparse.Namespace) -> int:
+    """Bring the last night's status from GitHub; leaves what is here where GitHub has none."""
+    from common.records import write_text
+    from referee.nightly import ARTIFACT, FILE, parse, unpacked
+
+    root = find_root()
+    artifact = last_artifact(ARTIFACT)
+    if artifact is None:
+        print(
+            "GitHub keeps no status of a night: there was no full re-run yet, or it is too long ago.", file=sys.stderr
+        )
+        return 0
+    archive = answer("GET", f"/repos/{repository()}/actions/artifacts/{artifact}/zip")
+    raw = unpacked(archive)
+    night = parse(raw, f"GitHub's {FILE.name}")
+    (root / FILE).parent.mkdir(parents=True, exist_ok=True)
+    write_text(root / FILE, raw.decode("utf-8"))
+    print(f"{FILE.as_posix()}: the re-run that ended {night.finished:%Y-%m-%d %H:%M} UTC.", file=sys.stderr)
+    return 0
+
+
+def last_artifact(name: str) -> int | None:
+    """The newest file of that name that a workflow of the main branch keeps.
+
+    A pull request's workflow may keep files of any name, also from a branch that it calls main: those of other
+    repositories are passed over.
+    """
+    main = get(api("GET", f"/repos/{repository()}"), "default_branch")
+    listed = api("GET", f"/repos/{repository()}/actions/artifacts?{urllib.parse.urlencode({'name': name})}")
+    for artifact in get(listed, "artifacts"):  # the newest first
+        run = get(artifact, "workflow_run")
+        ours = run and get(run, "repository_id") == get(run, "head_repository_id") and get(run, "head_branch") == main
+        if ours and get(artifact, "name") == name and not get(artifact, "expired"):
+            return int(get(artifact, "id"))
+    return None
 
 
 # -- What changed ------------------------------------------------------------------------------------------------------
@@ -251,6 +302,20 @@ def api(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         UsageError: no token, or an address that would send it in the clear.
         ForgeError: no answer, or one that is no success.
     """
+    raw = answer(method, path, body)
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ForgeError(f"GitHub's answer to {method} {path} is no JSON.") from None
+
+
+def answer(method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+    """One request to GitHub's API; its answer as it is. The token does not follow where the answer leads elsewhere.
+
+    Raises:
+        UsageError: no token, or an address that would send it in the clear.
+        ForgeError: no answer, or one that is no success.
+    """
     base, token = os.environ.get("GITHUB_API_URL", "https://api.github.com"), os.environ.get("GITHUB_TOKEN", "")
     if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", base):
         raise UsageError("GITHUB_API_URL must begin with https://.")
@@ -265,8 +330,8 @@ def api(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         request.data = json.dumps(body).encode()
         request.add_header("Content-Type", "application/json")
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            raw = answer.read(MAX_ANSWER + 1)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            raw: bytes = response.read(MAX_ANSWER + 1)
     except urllib.error.HTTPError as error:
         said = printable(error.read(500).decode(errors="replace"))
         raise ForgeError(f"GitHub answered {error.code} to {method} {path}: {said}") from None
@@ -274,10 +339,7 @@ def api(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         raise ForgeError(f"GitHub gave no answer to {method} {path}: {printable(str(error))}") from None
     if len(raw) > MAX_ANSWER:
         raise ForgeError(f"GitHub's answer to {method} {path} is too large.")
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        raise ForgeError(f"GitHub's answer to {method} {path} is no JSON.") from None
+    return raw
 
 
 def every(path: str, query: Mapping[str, str] | None = None) -> Iterator[Any]:
@@ -333,10 +395,10 @@ def read_json(path: str, limit: int) -> Any:
         raise UsageError(f"{printable(path)} is no JSON.") from None
 
 
-def texts(folder: str, suffix: str) -> Iterator[tuple[str, str]]:
+def texts(folder: str, suffix: str, at_most: int = MAX_FILES) -> Iterator[tuple[str, str]]:
     """Name and text of a folder's plain files with this suffix, in order of their names; what is too much is cut."""
     paths = sorted(path for path in Path(folder).glob(f"*{suffix}") if path.is_file() and not path.is_symlink())
-    for path in paths[:MAX_FILES]:
+    for path in paths[:at_most]:
         with path.open("rb") as file:
             yield path.stem, file.read(MAX_FILE).decode("utf-8", errors="replace")
 

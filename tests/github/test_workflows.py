@@ -174,7 +174,7 @@ def test_workflows_begin_without_rights_and_jobs_say_theirs():
         assert "permissions" in job, f"{workflow}: {name}"
         assert int(job["timeout-minutes"]) <= 240
         writes |= {(workflow, right) for right, level in job["permissions"].items() if level != "read"}
-    assert writes == {("comment", "pull-requests"), ("nightly", "issues")}
+    assert writes == {("comment", "pull-requests"), ("nightly", "issues"), ("site", "pages"), ("site", "id-token")}
 
 
 def test_who_may_write_never_touches_what_a_pull_request_brought():
