@@ -25,11 +25,15 @@ _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
 
 
 def plain(text: str) -> Iterator[tuple[int, str, bool]]:
-    """The lines of a Markdown text: number from 1, the line, whether it is code between fences (or a fence)."""
+    """The lines of a Markdown text: number from 1, the line, whether it is code or a formula between fences (or a fence
+    itself)."""
     fence = ""
     for number, line in enumerate(text.split("\n"), 1):
         match = FENCE.fullmatch(line)
-        if fence:
+        if fence == "$$" or (not fence and line.strip() == "$$"):
+            fence = "" if fence and line.strip() == "$$" else "$$"
+            yield number, line, True
+        elif fence:
             if match and match[1].startswith(fence) and not match[2].strip():
                 fence = ""
             yield number, line, True
