@@ -39,21 +39,20 @@ class ProbeRun:
     """What a project's probes came to, all run at one time."""
 
     probes: tuple[Probed, ...]
-    digest: str  # of the code, the instances and the probes themselves
+    digest: str  # of the code and the instances
     git_sha: str
     environment: Mapping[str, str]
     finished: str  # UTC, ISO 8601
 
 
 def probe_digest(project: Project) -> str:
-    """A digest of all that the outcome of a project's probes depends on; comments do not count.
+    """A digest of what a project's probes look at: its code and its instances, not the probes. Comments do not count.
 
     Raises:
         SyntaxError: a file is not Python.
     """
     digest = hashlib.sha256(records.code_digest(project.paper_file).encode())
-    for path in [project.paper_file, *sorted((project.root / "common" / "probes").glob("*.py"))]:
-        digest.update(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))).encode() + b"\0")
+    digest.update(ast.unparse(ast.parse(project.paper_file.read_text(encoding="utf-8"))).encode())
     return digest.hexdigest()
 
 
@@ -91,7 +90,8 @@ def load_probes(project: Project) -> ProbeRun | None:
             raise ValueError("of another project")
         run = ProbeRun(
             tuple(_probed(p) for p in raw["probes"]),
-            *(_text(raw[name]) for name in ("digest", "git_sha")),
+            _text(raw["digest"]),
+            _text(raw["git_sha"]),
             {_text(k): _text(v) for k, v in raw["environment"].items()},
             _text(raw["finished"]),
         )

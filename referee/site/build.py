@@ -7,131 +7,52 @@ The tree needs nothing but a reader of Markdown: another builder that reads `mkd
 """
 
 import argparse
-import importlib
-import importlib.util
+import contextlib
+import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from referee.project import find_root
+from referee.project import UsageError, find_root
+from referee.site import families, guides, home, notebooks, project, reference, register, results, vendor
 from referee.site.model import Page, Site, load_site
 from referee.site.vendor import VendorError
 
-MODULES = ("home", "project", "review", "results", "families", "guides", "notebooks", "reference", "register", "vendor")
+MODULES: tuple[Any, ...] = (home, project, results, families, guides, notebooks, reference, register, vendor)
 """Where pages come from, in the order of the navigation."""
 
 SECTIONS = {
-    "Projects": "projects/",
     "Results": "results/",
     "Families": "families/",
     "Guides": "guides/",
     "Course": "course/",
     "Reference": "reference/",
 }
-"""Title -> folder of the tree, for each tab after the home page."""
+"""Title -> folder of the tree, for each tab after the home page, whose gallery leads to the projects."""
 
 ASSETS = Path(__file__).with_name("assets")
-LISTED = 60  # projects that the navigation names; more are found through the gallery
+WATCHED = ("projects", "reviews", "docs", "benchmarks", "course.yaml", "mkdocs.yml", "CONTRIBUTING.md", "README.md")
+"""Where a change builds the site that is served anew."""
 
 
-def collect(site: Site) -> tuple[dict[str, Page], dict[str, bytes | Path], list[str]]:
-    """All pages by path, in order; all files of the tree by path; and what the site has to do without.
-
-    Raises:
-        UserError: two modules make the same path, or one that is not inside the tree.
-    """
-    pages: dict[str, Page] = {}
-    files: dict[str, bytes | Path] = {}
-    maker: dict[str, str] = {}
-    without: list[str] = []
-
-    def put(path: str, content: bytes | Path, module: str) -> None:
-        if path in maker:
-            raise UserError(f"site: {module} and {maker[path]} both make {path}; one of them has to call it otherwise.")
-        if path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")):
-            raise UserError(f"site: {module} makes '{path}', which is not inside the tree.")
-        maker[path] = module
-        files[path] = content
-
-    for module in _modules():
-        name = module.__name__.rpartition(".")[2]
-        try:
-            made = list(module.pages(site))
-        except VendorError as error:
-            without.append(str(error))
-            continue
-        for page in made:
-            put(page.path, page.text.encode() if isinstance(page.text, str) else page.text, name)
-            pages[page.path] = page
-            for path, content in page.files.items():
-                put(path, content, name)
-    for path in sorted(p for p in ASSETS.rglob("*") if p.is_file()):
-        put(f"assets/{path.relative_to(ASSETS).as_posix()}", path, "assets")
-    return pages, files, without
-
-
-def _modules() -> list[Any]:
-    names = [f"referee.site.{name}" for name in MODULES]
-    found = [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
-    return [module for module in found if hasattr(module, "pages")]
-
-
-def write_tree(tree: Path, files: Mapping[str, bytes | Path]) -> None:
-    """Make a folder hold these files and no others; what is right already is left alone."""
-    for path, content in files.items():
-        target = tree / path
-        data = content.read_bytes() if isinstance(content, Path) else content
-        if target.is_file() and not target.is_symlink() and target.read_bytes() == data:
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
-        part.write_bytes(data)
-        os.replace(part, target)
-    for found in sorted(tree.rglob("*"), reverse=True):
-        if found.is_dir() and not found.is_symlink():
-            if not any(found.iterdir()):
-                found.rmdir()
-        elif found.relative_to(tree).as_posix() not in files:
-            found.unlink()
-
-
-def navigation(pages: Iterable[str]) -> list[Any]:
-    """What mkdocs calls `nav`: home, then a section for each folder."""
-    paths = [p for p in pages if p.endswith(".md")]
-    nav: list[Any] = [p for p in paths if p == "index.md"]
-    for title, folder in SECTIONS.items():
-        inside = [p for p in paths if p.startswith(folder) and (folder != "projects/" or p.count("/") == 1)]
-        inside.sort(key=lambda p: p != f"{folder}index.md")
-        if folder == "projects/" and len(inside) > LISTED:
-            inside = []
-        if inside:
-            nav.append({title: inside})
-    return nav
-
-
-@dataclass
+@dataclass(frozen=True)
 class Built:
-    """What a build made."""
+    """What a build made.
+
+    Attributes:
+        html: the finished site.
+        pages: how many.
+        warnings: what is wrong with single projects or pages, and what the site has to do without.
+    """
 
     html: Path
     pages: int
-    warnings: list[str]
-
-
-class _Warnings(logging.Handler):
-    """Keeps what mkdocs warns of."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+    warnings: tuple[str, ...]
 
 
 def build(root: Path, *, strict: bool = False, output: Path | None = None) -> Built:
@@ -148,23 +69,140 @@ def build(root: Path, *, strict: bool = False, output: Path | None = None) -> Bu
     site = load_site(root)
     pages, files, without = collect(site)
     tree, html, fresh, old = (output / name for name in ("tree", "html", ".new", ".old"))
-    write_tree(tree, files)
-    if old.exists() and not html.exists():  # a build was interrupted between the two renames below
-        os.replace(old, html)
-    for left in (fresh, old):
-        shutil.rmtree(left, ignore_errors=True)
-    warnings = [*site.problems, *without, *_mkdocs(root, tree, fresh, navigation(pages))]
-    if strict and warnings:
-        shutil.rmtree(fresh)
-        raise UserError("\n".join(["the site is not built, since of --strict these are errors:", *warnings]))
-    if html.exists():
-        os.replace(html, old)
-    os.replace(fresh, html)
-    shutil.rmtree(old, ignore_errors=True)
-    return Built(html, len([p for p in pages if p.endswith(".md")]), warnings)
+    with _alone(output):
+        write_tree(tree, files)
+        if old.exists() and not html.exists():  # a build was interrupted between the two renames below
+            os.replace(old, html)
+        for left in (fresh, old):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            said = _mkdocs(site, tree, fresh, navigation(pages))
+            warnings = tuple(message.replace(f"{root}/", "") for message in (*site.problems, *without, *said))
+            if strict and warnings:
+                raise UserError("\n".join(["the site is not built; --strict makes these errors:", *warnings]))
+            if html.exists():
+                os.replace(html, old)
+            os.replace(fresh, html)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return Built(html, sum(path.endswith(".md") for path in pages), warnings)
 
 
-def _mkdocs(root: Path, tree: Path, target: Path, nav: list[Any]) -> list[str]:
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Keep a second build away from the same folder."""
+    output.mkdir(parents=True, exist_ok=True)
+    with open(output / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another build writes to {output}; wait until it is done.") from None
+        yield
+
+
+def collect(site: Site) -> tuple[dict[str, Page], dict[str, bytes | Path], list[str]]:
+    """All pages by path, in order; all files of the tree by path; and what the site has to do without.
+
+    Raises:
+        UserError: two modules make the same path, or one that is not inside the tree, or a file is a link.
+    """
+    pages: dict[str, Page] = {}
+    files: dict[str, bytes | Path] = {}
+    maker: dict[str, str] = {}
+    without: list[str] = []
+
+    def put(path: str, content: bytes | Path, module: str) -> None:
+        if path in maker:
+            raise UserError(f"site: {module} and {maker[path]} both make {path}; one of them has to call it otherwise.")
+        if path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")):
+            raise UserError(f"site: {module} makes '{path}', which is not inside the tree.")
+        if isinstance(content, Path) and content.is_relative_to(site.root) and _linked(content, site.root):
+            shown = content.relative_to(site.root).as_posix()
+            raise UserError(f"{shown}: is a link, or lies behind one; put the file itself there.")
+        maker[path] = module
+        files[path] = content
+
+    for module in MODULES:
+        name = module.__name__.rpartition(".")[2]
+        try:
+            made = list(module.pages(site))
+        except VendorError as error:
+            without.append(str(error))
+            continue
+        for page in made:
+            put(page.path, page.text.encode() if isinstance(page.text, str) else page.text, name)
+            pages[page.path] = page
+            for path, content in page.files.items():
+                put(path, content, name)
+    for path in sorted(p for p in ASSETS.rglob("*") if p.is_file()):
+        put(f"assets/{path.relative_to(ASSETS).as_posix()}", path, "assets")
+    return pages, files, without
+
+
+def _linked(path: Path, root: Path) -> bool:
+    return path.resolve() != root.resolve() / path.relative_to(root)
+
+
+def write_tree(tree: Path, files: Mapping[str, bytes | Path]) -> None:
+    """Make a folder hold these files and no others; what is right already is left alone.
+
+    A file that is copied keeps its time, by which it is known to be the same the next time.
+    """
+    wanted = {tree / path: content for path, content in files.items()}
+    folders = {parent for target in wanted for parent in target.parents}
+    for found in sorted(tree.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if found.is_symlink() or not found.is_dir():
+            if found not in wanted:
+                found.unlink()
+        elif found not in folders or found in wanted:
+            found.rmdir()
+    for target, content in wanted.items():
+        if _same(target, content):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        if isinstance(content, Path):
+            shutil.copyfile(content, part)
+            times = content.stat()
+            os.utime(part, ns=(times.st_atime_ns, times.st_mtime_ns))
+        else:
+            part.write_bytes(content)
+        os.replace(part, target)
+
+
+def _same(target: Path, content: bytes | Path) -> bool:
+    if target.is_symlink() or not target.is_file():
+        return False
+    if isinstance(content, bytes):
+        return target.stat().st_size == len(content) and target.read_bytes() == content
+    here, there = target.stat(), content.stat()
+    return (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
+
+
+def navigation(pages: Iterable[str]) -> list[Any]:
+    """What mkdocs calls `nav`: the home page, then a section for each folder, its index first."""
+    paths = [p for p in pages if p.endswith(".md")]
+    nav: list[Any] = [p for p in paths if p == "index.md"]
+    for title, folder in SECTIONS.items():
+        inside = sorted((p for p in paths if p.startswith(folder)), key=lambda p: p != f"{folder}index.md")
+        if inside:
+            nav.append({title: inside})
+    return nav
+
+
+class _Warnings(logging.Handler):
+    """Keeps what mkdocs warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def _mkdocs(site: Site, tree: Path, target: Path, nav: list[Any]) -> list[str]:
     """Run mkdocs on the tree; returns its warnings."""
     os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")  # an advertisement of Material's
     try:
@@ -177,14 +215,29 @@ def _mkdocs(root: Path, tree: Path, target: Path, nav: list[Any]) -> list[str]:
     logger = logging.getLogger("mkdocs")
     logger.addHandler(kept)
     try:
-        config = load_config(str(root / "mkdocs.yml"), docs_dir=str(tree), site_dir=str(target), nav=nav)
-        make(config)
-        _search_from_a_folder(target)
+        with _clock(site):
+            config = load_config(str(site.root / "mkdocs.yml"), docs_dir=str(tree), site_dir=str(target), nav=nav)
+            make(config)
     except MkDocsException as error:
         raise UserError("\n".join(["mkdocs cannot build the site:", *kept.messages, str(error)])) from None
     finally:
         logger.removeHandler(kept)
+    _search_from_a_folder(target)
     return kept.messages
+
+
+@contextlib.contextmanager
+def _clock(site: Site) -> Iterator[None]:
+    """The time that mkdocs writes into the sitemap is that of the last commit: the same input gives the same bytes."""
+    name = "SOURCE_DATE_EPOCH"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(site.history.at("HEAD").seconds if site.history else 0)
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _search_from_a_folder(html: Path) -> None:
@@ -194,11 +247,55 @@ def _search_from_a_folder(html: Path) -> None:
         index.with_suffix(".js").write_text(f"var __index = {index.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
+# -- Commands ----------------------------------------------------------------------------------------------------------
+
+
 def site_command(options: argparse.Namespace) -> int:
     """`referee site`."""
-    built = build(find_root(), strict=options.strict)
+    root = find_root()
+    if options.action == "serve":
+        return serve(root, options.port)
+    built = build(root, strict=options.strict)
+    _tell(built)
+    print(built.html / "index.html")
+    return 0
+
+
+def _tell(built: Built) -> None:
     for warning in built.warnings:
         print(f"warning: {warning}")
     print(f"{built.pages} pages")
-    print(built.html / "index.html")
+
+
+def serve(root: Path, port: int) -> int:
+    """Build the site, show it at an address of this machine, and build it again when a file changes.
+
+    What cannot be built is said, and the last site that could be stays.
+
+    Raises:
+        UserError: the first build fails, or the port is taken.
+    """
+    built = build(root)
+    from mkdocs.livereload import LiveReloadServer
+
+    def again() -> None:
+        try:
+            _tell(build(root))
+        except UserError as error:
+            print(f"referee: {error}", flush=True)
+
+    server = LiveReloadServer(builder=again, host="127.0.0.1", port=port, root=str(built.html))
+    for name in WATCHED:
+        if (root / name).exists():
+            server.watch(str(root / name))
+    _tell(built)
+    print(f"Serving {server.url} (Ctrl-C ends it)", flush=True)
+    try:
+        server.serve()  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise UsageError(f"port {port} cannot be had: {error.strerror}. Try --port {port + 1}.") from None
+    except KeyboardInterrupt:
+        print()
+    finally:
+        server.shutdown()
     return 0

@@ -8,11 +8,12 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import RecordError, UserError
 from referee.assignment import load_assignment
 from referee.course import ROLLING, Course, load_course
 from referee.documents import DocumentError
 from referee.history import Commit, History, HistoryError
+from referee.probed import ProbeRun, load_probes
 from referee.project import Project, paper_names
 from referee.reviews import Reviews, load_reviews
 from referee.stages import Freeze, freeze
@@ -41,6 +42,7 @@ class Site:
     Attributes:
         standings: every project that can be read, by name.
         problems: what is wrong with the repository, one message each; of projects that cannot be read, too.
+        probes: project -> what its probes came to, where that was published.
         repository: its address at a forge, without a slash at the end; "" where none is known, so that nothing links
             to files that are not on the site. From SITE_REPOSITORY, as in mkdocs.yml.
         url: where the site is published, without a slash at the end; "" where it is not known. From SITE_URL.
@@ -50,6 +52,7 @@ class Site:
     standings: tuple[Standing, ...]
     course: Course = ROLLING
     problems: tuple[str, ...] = ()
+    probes: Mapping[str, ProbeRun] = field(default_factory=dict)
     repository: str = ""
     url: str = ""
     _reviews: dict[str, Reviews] = field(default_factory=dict, repr=False, compare=False)
@@ -115,6 +118,7 @@ def load_site(root: Path) -> Site:
     """Read a repository. What is wrong with single projects is among the problems; the others are read."""
     problems: list[str] = []
     standings: list[Standing] = []
+    probes: dict[str, ProbeRun] = {}
     for name in paper_names(root):
         try:
             s = standing(Project(root, name))
@@ -125,6 +129,12 @@ def load_site(root: Path) -> Site:
             problems.append(str(error))
             continue
         standings.append(s)
+        try:
+            run = load_probes(s.project)
+        except RecordError as error:
+            s.problems.append(str(error))
+        else:
+            probes |= {name: run} if run else {}
         problems += s.problems
     try:
         course = load_course(root)
@@ -136,4 +146,7 @@ def load_site(root: Path) -> Site:
         addresses[name] = os.environ.get(name, "").rstrip("/")
         if addresses[name] and not re.fullmatch(r"https?://[A-Za-z0-9.:-]+(/[A-Za-z0-9._~/-]*)?", addresses[name]):
             raise UserError(f"{name} is not an address like https://example.org/papers: {addresses[name][:80]!r}")
-    return Site(root, tuple(standings), course, tuple(problems), addresses["SITE_REPOSITORY"], addresses["SITE_URL"])
+    reviews = {s.project.name: load_reviews(s.project) for s in standings}
+    problems += [str(problem) for read in reviews.values() for problem in read.problems]
+    repository, url = addresses["SITE_REPOSITORY"], addresses["SITE_URL"]
+    return Site(root, tuple(standings), course, tuple(problems), probes, repository, url, reviews)

@@ -14,10 +14,9 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from common.errors import RecordError
 from common.records import PRESETS_ORDER
 from referee.plots import Series
-from referee.probed import Probed, load_probes, probe_digest, show_number
+from referee.probed import ProbeRun, probe_digest, show_number
 from referee.report import (
     GROUPS,
     STAGES,
@@ -31,7 +30,8 @@ from referee.report import (
     waits,
 )
 from referee.schema import FigureClaim
-from referee.show import AMENDED, KINDS, amended, amendments, duration, judged_where, summary
+from referee.show import AMENDED, KINDS, amended, amendments, duration, judged_where, summary, worth_saying
+from referee.site import review
 from referee.site.home import checked, how_to_run
 from referee.site.model import Page, Site
 from referee.site.pictures import shown
@@ -83,7 +83,7 @@ def page(site: Site, s: Standing) -> Page:
     frozen = site.freeze(name)
     records = [e for runs in s.evidence.values() for e in runs.values()]
     command, takes = how_to_run(s)
-    probes, probed = _probes(s)
+    probes = site.probes.get(name)
     text = render(
         "project.md.j2",
         s=s,
@@ -112,8 +112,8 @@ def page(site: Site, s: Standing) -> Page:
         records=len(records),
         command=command,
         takes=takes,
-        probes=probes,
-        probed=probed,
+        probes=probes.probes if probes else (),
+        probed=_probed(s, probes),
         main=main,
         dots=runs_compared(s, main),
         curves=[
@@ -130,12 +130,14 @@ def page(site: Site, s: Standing) -> Page:
         presets=commands(s, presets),
         bibtex=bibtex(s),
         notebook=(s.project.folder / f"{name}.ipynb").is_file(),
-        conversation=Markup(_review("conversation", site, name)),
-        timeline=Markup(_review("timeline", site, name)),
+        conversation=Markup(review.conversation(site, name)),
+        timeline=Markup(review.timeline(site, name)),
         repository=site.repository,
-        any_from_memory=any(v.certainty == "mem" for v in s.verdicts),
+        family_page=(site.root / "docs" / "families" / f"{s.file.family}.md").is_file(),
+        guide=(site.root / "docs" / "readers.md").is_file(),
         beside=lambda path: quote(path.removeprefix("projects/")),
         judged_where=judged_where,
+        worth_saying=worth_saying,
         show_step=show_step,
         picture_tag=picture,
         show_number=show_number,
@@ -144,15 +146,6 @@ def page(site: Site, s: Standing) -> Page:
     files: dict[str, bytes | Path] = {p.path: p.file for p in pictures}
     files |= {e.path.removeprefix("projects/"): site.root / e.path for e in records}
     return Page(f"projects/{name}.md", _unfenced(text), _under("projects/", files))
-
-
-def _review(what: str, site: Site, name: str) -> str:
-    import importlib
-    import importlib.util
-
-    if importlib.util.find_spec("referee.site.review") is None:
-        return ""
-    return str(getattr(importlib.import_module("referee.site.review"), what)(site, name))
 
 
 def _under(folder: str, files: dict[str, bytes | Path]) -> dict[str, bytes | Path]:
@@ -211,20 +204,15 @@ def _pictures(s: Standing, main: str | None) -> Iterable[Picture]:
             yield Picture(beside, path, size, " ".join(caption.split()), detail)
 
 
-def _probes(s: Standing) -> tuple[tuple[Probed, ...], dict[str, Any] | None]:
-    """What the probes came to, and of when that is."""
-    try:
-        run = load_probes(s.project)
-    except RecordError as error:
-        s.problems.append(str(error))
-        return (), None
+def _probed(s: Standing, run: ProbeRun | None) -> dict[str, Any] | None:
+    """When the probes were run, how many passed, and whether the code has changed since."""
     if run is None:
-        return (), None
+        return None
     try:
         stale = probe_digest(s.project) != run.digest
     except (OSError, SyntaxError, UnicodeDecodeError):
         stale = True
-    return run.probes, {"day": run.finished[:10], "stale": stale, "passed": sum(p.passed for p in run.probes)}
+    return {"day": run.finished[:10], "stale": stale, "passed": sum(p.passed for p in run.probes)}
 
 
 def _data(series: Sequence[Series]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ names the authors, say what the paper says; the other prose stands in the sectio
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import markdown
@@ -36,7 +36,7 @@ class Readme:
         sections: title -> its prose, in order; without those that hold none.
     """
 
-    lead: Markup = Markup("")
+    lead: Markup = field(default_factory=Markup)
     sections: tuple[tuple[str, Markup], ...] = ()
 
     def section(self, title: str) -> Markup:

@@ -1,6 +1,12 @@
-// Search when the site is opened from a folder: browsers run no Worker there, so a hidden frame takes its place.
-// On a site that comes from a server this does nothing.
+// For a site that is opened from a folder; on one that comes from a server this does nothing.
+// Search: browsers run no Worker there, so a hidden frame takes its place.
+// Links to feeds: the theme looks them up in the sitemap, which cannot be read there.
 if (location.protocol === "file:") {
+  const head = new MutationObserver(() => {
+    for (const link of document.head.querySelectorAll("link[rel=alternate]")) link.remove();
+  });
+  head.observe(document.head, { childList: true });
+  addEventListener("DOMContentLoaded", () => head.disconnect());
   const add = (page, url) => new Promise((done) => {
     const script = page.createElement("script");
     script.src = url;
