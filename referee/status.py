@@ -22,6 +22,7 @@ from referee.stages import duration, stated_stage
 
 FINDING = re.compile(r"^### ([FE][0-9]{1,4})\b", re.MULTILINE)
 ANSWER = re.compile(r"^### ([A-Za-z0-9-]{1,39}/[FE][0-9]{1,4}) · (fixed|disputed|answered)\b", re.MULTILINE)
+AMENDMENT = re.compile(r"^amendments:(?:[ \t]*(?:#.*)?\n)*[ \t]*-", re.MULTILINE)
 DECISION = re.compile(r"^decision:[ \t]*['\"]?(accept|revise|reject)\b", re.MULTILINE)
 DUE: dict[str, DeadlineName] = {"proposed": "v1", "v1": "v2"}
 """The deadline of the next stage."""
@@ -37,6 +38,7 @@ class Status:
         additional: those who have written although others are assigned.
         open: what the next stage waits for, in words.
         due: the next deadline; None where there is none.
+        amended: whether claims were amended after they had been accepted.
     """
 
     paper: str
@@ -45,6 +47,7 @@ class Status:
     additional: tuple[str, ...]
     open: tuple[str, ...]
     due: str | None
+    amended: bool = False
 
 
 def status_command(options: argparse.Namespace) -> int:
@@ -69,9 +72,11 @@ def status(root: Path, paper: str, course: Course, assignment: Mapping[str, Sequ
         assignment: project -> handles; empty when nothing is assigned.
     """
     try:
-        stage = stated_stage(read_text(root / "projects" / paper / "project.yaml"))
+        text = read_text(root / "projects" / paper / "project.yaml")
     except Unreadable:
-        stage = None
+        text = ""
+    stage = stated_stage(text)
+    amended = AMENDMENT.search(text) is not None
     folder = root / "reviews" / paper
     texts: dict[str, str] = {}
     for path in sorted(folder.glob("*.md")) if folder.is_dir() and not folder.is_symlink() else ():
@@ -106,7 +111,7 @@ def status(root: Path, paper: str, course: Course, assignment: Mapping[str, Sequ
             else "a decision"
         )
     due = next_deadline(course, stage, reviewers, now)
-    return Status(paper, stage if stage in STAGES else None, reviewers, additional, tuple(waits), due)
+    return Status(paper, stage if stage in STAGES else None, reviewers, additional, tuple(waits), due, amended)
 
 
 def next_deadline(course: Course, stage: str | None, reviewers: dict[str, bool], now: datetime) -> str | None:
@@ -130,7 +135,7 @@ def print_table(course: Course, found: list[Status], now: datetime) -> None:
     """For a terminal of 80 columns: one line a project, counts below."""
     from rich.text import Text
 
-    from referee.show import console, plain_table
+    from referee.show import AMENDED, console, plain_table
 
     out = console()
     table = plain_table()
@@ -139,12 +144,24 @@ def print_table(course: Course, found: list[Status], now: datetime) -> None:
     for s in found:
         names = [f"{'✓' if written else '·'} {printable(h, 40)}" for h, written in s.reviewers.items()]
         names += [f"+ {printable(h, 40)}" for h in s.additional]
-        cells = (s.paper, s.stage or "?", "; ".join(s.open), s.due or "", ", ".join(names))
+        cells = (
+            f"{s.paper} {AMENDED}" if s.amended else s.paper,
+            s.stage or "?",
+            "; ".join(s.open),
+            s.due or "",
+            ", ".join(names),
+        )
         table.add_row(*(Text(cell) for cell in cells))
     out.print()
     out.print(Text(f"{course.name} · {now:%Y-%m-%d %H:%M} UTC", style="dim"))
     out.print()
     out.print(table if found else "There is no project yet.")
+    if any(s.amended for s in found):
+        out.print()
+        said = (
+            f"{AMENDED} claims were amended after they had been accepted: 'referee verdicts <paper>' says when and why"
+        )
+        out.print(Text(said, style="dim"))
     counts = [f"{n} {stage}" for stage in STAGES if (n := sum(s.stage == stage for s in found))]
     out.print()
     out.print(Text(", ".join(counts) or "no stages", style="bold"))

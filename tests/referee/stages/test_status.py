@@ -79,6 +79,22 @@ def test_who_was_not_assigned_is_waited_for_by_nobody(root: Path, capsys: Captur
     assert "+ dee" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("written", "amended"),
+    [
+        ("", False),
+        ("amendments: []\n", False),
+        ("amendments:\n  - {claim: a, date: 2027-01-02, change: added, reason: r}\n", True),
+        ("amendments:  # two\n\n# the first\n- claim: a\n  date: 2027-01-02\n- claim: b\n", True),
+    ],
+)
+def test_amended_claims_are_marked(root: Path, capsys: Capture, written: str, amended: bool) -> None:
+    write(root / YAML, f"{written}{at('v1')}")
+    assert of(root).amended is amended
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.count("†") == (2 if amended else 0)  # the project, and what it means
+
+
 def test_a_deadline_that_has_passed(root: Path) -> None:
     write(root / YAML, PROJECT)
     late = status(root, "toy", load_course(root), {}, NOW + timedelta(days=7))
