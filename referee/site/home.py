@@ -179,7 +179,7 @@ def facets(cards: Iterable[Card]) -> list[tuple[str, str, list[tuple[str, str, i
     return [
         ("family", "Family", [(f, f, n) for f, n in sorted(families.items())]),
         ("data", "Data set", [(d, d, n) for d, n in sorted(datasets.items(), key=lambda item: item[0].lower())]),
-        ("verdict", "Has a claim", [(SLUGS[v], v, verdicts[v]) for v in MARKS if verdicts[v]]),
+        ("verdict", "Verdict", [(SLUGS[v], v, verdicts[v]) for v in MARKS if verdicts[v]]),
         ("stage", "Stage", [(stage, stage, stages[stage]) for stage in reversed(STAGES) if stages[stage]]),
         ("year", "Year", [(y, y, n) for y, n in sorted(years.items(), reverse=True)]),
     ]

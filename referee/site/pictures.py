@@ -23,6 +23,7 @@ from referee.site.writing import png_size
 from referee.standing import Standing, figure_file
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
@@ -79,6 +80,11 @@ def thumbnail(site: Site, s: Standing) -> Path | None:
 
 
 def _thumbnail(raw: bytes) -> bytes:
+    return _png(_corner(raw), 48)
+
+
+def _corner(raw: bytes) -> "Image":
+    """The upper left corner of a picture, as a small square."""
     from PIL import Image
 
     with Image.open(io.BytesIO(raw), formats=["PNG"]) as opened:
@@ -86,10 +92,14 @@ def _thumbnail(raw: bytes) -> bytes:
         image = Image.alpha_composite(Image.new("RGBA", opened.size, "white"), opened.convert("RGBA")).convert("RGB")
     side = min(image.size)
     image = image.crop((0, 0, side, side))
-    if side > THUMBNAIL:
-        image = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return image if side <= THUMBNAIL else image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+
+
+def _png(image: "Image", colours: int) -> bytes:
+    from PIL import Image
+
     out = io.BytesIO()
-    image.quantize(48, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    image.quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, "PNG")
     return out.getvalue()
 
 
@@ -181,8 +191,7 @@ def _draw_card(above: str, title: str, below: str, verdicts: Sequence[tuple[str,
     pen = ImageDraw.Draw(image)
     left, right = 64, width - 64
     if raw:
-        side = Image.open(io.BytesIO(_thumbnail(raw))).convert("RGB")
-        side = side.resize((height, height), Image.Resampling.BICUBIC).crop((0, 0, 440, height))
+        side = _corner(raw).resize((height, height), Image.Resampling.BICUBIC).crop((0, 0, 440, height))
         image.paste(side, (width - 440, 0))
         right = width - 440 - 48
     pen.rectangle((0, 0, width, 10), fill=ACCENT)
@@ -201,9 +210,7 @@ def _draw_card(above: str, title: str, below: str, verdicts: Sequence[tuple[str,
     _chips(pen, verdicts, left, right, height - 92)
     font = _font("Sans", 22)
     pen.text((left, height - 62), _fitted(foot, font, right - left), SOFT, font)
-    out = io.BytesIO()
-    image.quantize(96, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
-    return out.getvalue()
+    return _png(image, 96)
 
 
 def _chips(pen: "ImageDraw", verdicts: Sequence[tuple[str, int]], left: int, right: int, bottom: int) -> None:

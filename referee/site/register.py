@@ -171,13 +171,11 @@ class Register(Part):
 
 def pages(site: Site) -> Iterable[Page]:
     """register.json and its schema, feed.xml, robots.txt, and the cards."""
-    yield Page("register.json", register(site))
+    cards = {f"assets/cards/projects/{s.project.name}.png": card(site, s) for s in site.standings}
+    yield Page("register.json", register(site), {"assets/cards/site.png": default_card(site), **cards})
     yield Page("register.schema.json", json_schema())
     yield Page("feed.xml", feed(site))
     yield Page("robots.txt", robots(site))
-    yield Page("assets/cards/site.png", default_card(site).read_bytes())
-    for s in site.standings:
-        yield Page(f"assets/cards/projects/{s.project.name}.png", card(site, s).read_bytes())
 
 
 def register(site: Site) -> str:
