@@ -22,7 +22,7 @@ from referee.stages import duration, stated_stage
 
 FINDING = re.compile(r"^### ([FE][0-9]{1,4})\b", re.MULTILINE)
 ANSWER = re.compile(r"^### ([A-Za-z0-9-]{1,39}/[FE][0-9]{1,4}) · (fixed|disputed|answered)\b", re.MULTILINE)
-AMENDMENT = re.compile(r"^amendments:(?:[ \t]*(?:#.*)?\n)*[ \t]*-", re.MULTILINE)
+AMENDMENT = re.compile(r"^amendments:(?:[ \t]*(?:#.*)?\n)*[ \t]*(?:-|\[\s*\{)", re.MULTILINE)
 DECISION = re.compile(r"^decision:[ \t]*['\"]?(accept|revise|reject)\b", re.MULTILINE)
 DUE: dict[str, DeadlineName] = {"proposed": "v1", "v1": "v2"}
 """The deadline of the next stage."""

@@ -84,6 +84,7 @@ def test_who_was_not_assigned_is_waited_for_by_nobody(root: Path, capsys: Captur
     [
         ("", False),
         ("amendments: []\n", False),
+        ("amendments: [{claim: a, date: 2027-01-02, change: added, reason: r}]\n", True),
         ("amendments:\n  - {claim: a, date: 2027-01-02, change: added, reason: r}\n", True),
         ("amendments:  # two\n\n# the first\n- claim: a\n  date: 2027-01-02\n- claim: b\n", True),
     ],
