@@ -8,7 +8,9 @@
     review       its review as a conversation, its timeline
     results      results per data set and metric
     families     a page per family of models
-    guides       where the hand-written pages stand; status and course pages
+    guides       where the hand-written pages stand
+    links        their links, made right on the site
+    course       dates, people, who is at which stage; the last full re-run
     notebooks    notebooks as Markdown, made harmless
     reference    the interface of `common`, from its docstrings
     register     register.json, the feed of publications, social cards

@@ -19,11 +19,11 @@ from typing import Any
 
 from common.errors import UserError
 from referee.project import UsageError, find_root
-from referee.site import families, guides, home, notebooks, project, reference, register, results, vendor
+from referee.site import course, families, guides, home, notebooks, project, reference, register, results, vendor
 from referee.site.model import Page, Site, load_site
 from referee.site.vendor import VendorError
 
-MODULES: tuple[Any, ...] = (home, project, results, families, guides, notebooks, reference, register, vendor)
+MODULES: tuple[Any, ...] = (home, project, results, families, guides, course, notebooks, reference, register, vendor)
 """Where pages come from, in the order of the navigation."""
 
 SECTIONS = {

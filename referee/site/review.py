@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
+from referee.assignment import is_assigned
 from referee.checklist import load_checklist
 from referee.checks.base import STAGES
 from referee.course import DeadlineName
@@ -462,7 +463,8 @@ def coming(site: Site, paper: str) -> Iterator[Step]:
     if stage == "proposed":
         yield Step(None, "Version 1", due(DUE["proposed"]), done=False)
     if stage in ("proposed", "v1"):
-        missing = site.course.reviewers_per_project - len(found.reviews)
+        asked = [h for h in found.reviews if is_assigned(site.assignment, paper, h)]
+        missing = site.course.reviewers_per_project - len(asked)
         if missing > 0:
             yield Step(None, _count(missing, "review").capitalize(), due("reviews"), done=False)
         yield Step(None, "Answers, and version 2", due(DUE["v1"]), done=False)
