@@ -48,7 +48,7 @@ claims:
      paper_value: 85.70, direction: lower, tolerance: 0.5}}
   - {{id: in-order, kind: value, source: Table 1, certainty: seen, metric: nll, dataset: toys, preset: paper, run: k1,
      paper_value: 85.10, direction: lower, tolerance: 0.5}}
-  - {{id: missed, kind: value, source: Table 2, certainty: mem, metric: bits, unit: bits/dim, dataset: toys,
+  - {{id: missed, kind: value, source: Table 2, certainty: mem, metric: bits_per_dim, unit: bits/dim, dataset: toys,
      preset: paper, run: k50, paper_value: 1.00, direction: lower, tolerance: 0.1}}
   - {{id: smaller, kind: value, source: Table 3, certainty: mem, metric: nll, dataset: toys, preset: paper, run: small,
      paper_value: 84.00, direction: lower, tolerance: 0.5}}
@@ -379,7 +379,9 @@ def make(root: Path) -> Path:
     made.write(".gitignore", "build/\n__pycache__/\n")
     made.write("README.md", "# Toys\n\n<!-- referee:projects -->\n<!-- /referee:projects -->\n")
     made.write("projects/__init__.py", "")
-    made.write("mkdocs.yml", (ROOT / "mkdocs.yml").read_bytes())
+    for path in ("mkdocs.yml", "CONTRIBUTING.md", "reviews/README.md", "docs/**/*.md", "referee/site/theme/**/*.html"):
+        for file in sorted(ROOT.glob(path)):
+            made.write(file.relative_to(ROOT).as_posix(), file.read_bytes())
     made.git("init", "-q", "-b", "main")
     made.commit("2026-01-05", "The course")
 
@@ -414,7 +416,7 @@ def _version_1(made: Refereed) -> None:
     noise = np.random.default_rng(0).normal(size=400)
     noise -= noise.mean()
     for run, mean in (("k50", 85.0), ("k5", 86.0), ("k1", 87.0)):
-        made.run("toys", "paper", run, mean + noise[::-1], **({"bits": 1.5} if run == "k50" else {}))
+        made.run("toys", "paper", run, mean + noise[::-1], **({"bits_per_dim": 1.5} if run == "k50" else {}))
         noise = np.roll(noise, 7)
     made.run("toys", "paper", "k49", 85.0 + noise)
     made.run("toys", "laptop", "small", 84.5 + noise)
