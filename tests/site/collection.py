@@ -44,9 +44,11 @@ reviewer: {handle}
 paper: {paper}
 round: 1
 commit: "{commit}"
-conflict: none
+checklist: 1
+conflict_of_interest: none
 hardware: A CPU
 minutes: 90
+ai_use: none
 recommendation: minor
 ---
 
@@ -77,9 +79,13 @@ decision: accept
 date: 2026-05-03
 ---
 
-## Decision
+## Reasons
 
 It holds.
+
+## Rulings
+
+## Findings
 """
 
 
