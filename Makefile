@@ -4,6 +4,8 @@
 #   make test       all tests
 #   make lint       formatting, style, static types, import rules, generated tables
 #   make notebooks  re-execute the published notebooks and compare
+#   make site       build the public site; a warning is an error
+#   make serve      build it and show it on this machine; pages reload when a file changes
 #   make bench      speed, side by side with the peers
 #   make setup      the environment alone
 #   make lock       write requirements.lock anew from pyproject.toml
@@ -14,7 +16,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAPER ?= iwae
 
-.PHONY: help setup demo test lint format notebooks bench lock clean
+.PHONY: help setup demo test lint format notebooks site serve bench lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +53,12 @@ notebooks: setup
 	@$(BIN)/python -m pytest -p no:xdist -p no:cacheprovider -o addopts= -o filterwarnings= --nbval --nbval-current-env \
 	  --nbval-cell-timeout 300 projects/*/*.ipynb
 
+site: setup
+	@$(BIN)/referee site build --strict
+
+serve: setup
+	@$(BIN)/referee site serve
+
 bench: .venv-peers/.done
 	@.venv-peers/bin/python -m benchmarks
 
@@ -68,4 +76,4 @@ lock:
 	@mv requirements.lock.new requirements.lock && rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock .venv-peers runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-peers build runs *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -234,8 +234,9 @@ def parser() -> argparse.ArgumentParser:
 
     demo = add(
         "demo",
-        "the whole movement on one paper: run, judge, re-execute the notebook, report",
-        "Reproduce the paper's laptop preset, print its verdicts, re-execute its notebook and write its report.\n"
+        "the whole movement on one paper: run, judge, re-execute the notebook, report, site",
+        "Reproduce the paper's laptop preset, print its verdicts, re-execute its notebook, write its report and build\n"
+        "the public site, which shows what is published.\n"
         "Where the data cannot be reached it says so and shows the same movement with the smoke preset.",
         "  referee demo\n  referee demo iwae --preset smoke",
     )
@@ -525,8 +526,11 @@ def _dispatch(arguments: list[str]) -> int:
 
         return grades.grade_command(options)
     if options.command == "site":
-        from referee.site import build
-
+        try:
+            from referee.site import build
+        except ModuleNotFoundError as error:
+            message = f"the site cannot be built: {error}. Run 'make setup', or 'pip install -e .[site]'."
+            raise UserError(message) from None
         return build.site_command(options)
     from referee import report
 

@@ -457,7 +457,7 @@ def _print_probes(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def demo_command(options: argparse.Namespace) -> int:
-    """`referee demo`: run, judge, re-execute the notebook, report."""
+    """`referee demo`: run, judge, re-execute the notebook, report, build the site."""
     from referee.report import write_report
     from referee.show import print_scores, print_verdicts
     from referee.standing import standing
@@ -480,7 +480,22 @@ def demo_command(options: argparse.Namespace) -> int:
         print(f"Notebook, executed anew: {project.shown(notebook)}")
     page = write_report(judged, runs=True, output=project.runs / "report.html")
     print(f"Report: {page}")
+    _show_site(project)
     return 0
+
+
+def _show_site(project: Project) -> None:
+    """Build the public site, which shows what is published, and name the project's page; or say why it is not built."""
+    try:
+        from referee.site.build import build
+
+        built = build(project.root)
+    except (UserError, ModuleNotFoundError) as error:
+        print(f"The site was not built: {error}", file=sys.stderr)
+        return
+    for warning in built.warnings:
+        print(f"Site: {warning}", file=sys.stderr)
+    print(f"Page on the site: {built.html / 'projects' / f'{project.name}.html'}")
 
 
 def execute_notebook(project: Project) -> Path | None:

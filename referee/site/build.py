@@ -35,6 +35,7 @@ SECTIONS = {
 }
 """Title -> folder of the tree, for each tab after the home page, whose gallery leads to the projects."""
 
+CONFIG = "mkdocs.yml"
 ASSETS = Path(__file__).with_name("assets")
 WATCHED = ("projects", "reviews", "docs", "benchmarks", "course.yaml", "mkdocs.yml", "CONTRIBUTING.md", "README.md")
 """Where a change builds the site that is served anew."""
@@ -66,6 +67,8 @@ def build(root: Path, *, strict: bool = False, output: Path | None = None) -> Bu
         UserError: it cannot be built; under `strict`, also what is wrong with single projects or pages.
     """
     output = output or root / "build" / "site"
+    if not (root / CONFIG).is_file():
+        raise UserError(f"{root} has no {CONFIG}, which says how the site is made.")
     site = load_site(root)
     pages, files, without = collect(site)
     tree, html, fresh, old = (output / name for name in ("tree", "html", ".new", ".old"))
@@ -216,7 +219,7 @@ def _mkdocs(site: Site, tree: Path, target: Path, nav: list[Any]) -> list[str]:
     logger.addHandler(kept)
     try:
         with _clock(site):
-            config = load_config(str(site.root / "mkdocs.yml"), docs_dir=str(tree), site_dir=str(target), nav=nav)
+            config = load_config(str(site.root / CONFIG), docs_dir=str(tree), site_dir=str(target), nav=nav)
             make(config)
     except MkDocsException as error:
         raise UserError("\n".join(["mkdocs cannot build the site:", *kept.messages, str(error)])) from None

@@ -5,6 +5,7 @@ rest. Everything comes from `project.yaml`, the published records, the README, t
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +31,7 @@ from referee.report import (
     waits,
 )
 from referee.schema import FigureClaim
-from referee.show import AMENDED, KINDS, amended, amendments, duration, judged_where, summary, worth_saying
+from referee.show import AMENDED, KINDS, amended, duration, judged_where, summary, worth_saying
 from referee.site import review
 from referee.site.home import checked, how_to_run
 from referee.site.model import Page, Site
@@ -38,7 +39,7 @@ from referee.site.pictures import shown
 from referee.site.readme import DEVIATIONS, RESULTS, RUN, read
 from referee.site.writing import SLUGS, picture, png_size, render
 from referee.standing import Standing, figure_file
-from referee.verdicts import Verdict, show, show_step
+from referee.verdicts import Verdict, minus, show_step
 
 MAX_PICTURES = 40
 
@@ -103,7 +104,6 @@ def page(site: Site, s: Standing) -> Page:
         slugs=SLUGS,
         groups=_groups(s),
         amended=amended(s),
-        amendments=amendments(s),
         sign=AMENDED,
         settled=_day(frozen.commit.moment) if frozen else None,
         settled_by=frozen.commit.short if frozen else None,
@@ -221,8 +221,13 @@ def _data(series: Sequence[Series]) -> list[dict[str, Any]]:
 
 
 def _last(series: Sequence[Series]) -> list[tuple[str, str]]:
-    """Each line's name and last value."""
-    return [(s.label, show(float(f"{s.y[-1]:.5g}"))) for s in series]
+    """Each line's name and last value, to five digits as `assets/curves.js` writes them."""
+
+    def digits(value: float) -> str:
+        places = max(0, 4 - math.floor(math.log10(abs(value)))) if value else 0
+        return minus(f"{value:,.{min(places, 9)}f}")
+
+    return [(s.label, digits(s.y[-1])) for s in series]
 
 
 def _day(moment: datetime | None) -> str | None:

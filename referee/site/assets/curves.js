@@ -23,7 +23,10 @@
       return { svg, places, cursor };
     });
 
-    const number = (value) => Number(value.toPrecision(5)).toLocaleString("en", { maximumSignificantDigits: 5 }).replace("-", "−");
+    const number = (value) => {
+      const places = value ? Math.min(9, Math.max(0, 4 - Math.floor(Math.log10(Math.abs(value))))) : 0;
+      return value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places }).replace("-", "−");
+    };
     const at = (line, step) => {
       let found = 0;
       while (found + 1 < line.x.length && line.x[found + 1] <= step) found += 1;
