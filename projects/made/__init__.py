@@ -1,0 +1,1 @@
+"""MADE: Masked Autoencoder for Distribution Estimation (Germain et al., 2015)."""
