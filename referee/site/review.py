@@ -77,6 +77,7 @@ class Exchange:
     places: Sequence[Shown]
     text: Markup
     about: Sequence[str]  # items of the checklist
+    also: Sequence[Word]  # the editor, who found the same
     reply: Word | None
     ruling: Word | None
 
@@ -88,7 +89,7 @@ class Exchange:
     def state(self) -> str:
         """What became of it, in a word or two."""
         if self.ruling and self.ruling.kind:
-            return f"disputed, {self.ruling.kind}"
+            return f"disputed and {self.ruling.kind}"
         if self.reply and self.reply.kind:
             return self.reply.kind
         return "" if self.role == "editor" else "not answered yet"
@@ -128,16 +129,22 @@ class _Conversation:
     # -- Findings --------------------------------------------------------------------------------------------------
 
     def exchanges(self) -> Iterator[Exchange]:
-        """The worst first; those of one severity in the order of reviewers and numbers, the editor's own last."""
+        """The worst first; those of one severity in the order of reviewers and numbers, the editor's own last.
+
+        What the editor found as well as a reviewer is one exchange.
+        """
         items = load_checklist().items
+        shared = self._shared()
         found: list[tuple[int, int, str, str, Finding, str]] = []
         for review in self.found.reviews.values():
             for f in review.findings.values():
                 key = f"{review.reviewer}/{f.id}"
                 found.append((SEVERITIES.index(f.severity), 0, key, "reviewer", f, review.head.commit))
+        at = self._decided_at() if self.found.decision else ""
         if decision := self.found.decision:
-            at = self._decided_at()
             for f in decision.findings.values():
+                if any(e is f for same in shared.values() for e in same):
+                    continue
                 key = f"{decision.head.editor}/{f.id}"
                 found.append((SEVERITIES.index(f.severity), 1, key, "editor", f, at))
         for _, _, key, role, f, commit in sorted(found, key=lambda e: (e[0], e[1], _natural(e[2]))):
@@ -149,9 +156,29 @@ class _Conversation:
                 [self.at(commit, p) for p in f.places],
                 self.prose(f.text, commit),
                 [items[i].text for i in f.items if i in items],
+                [self._too(e, at) for e in shared.get(key, ())],
                 self._reply(key),
                 self._ruling(key),
             )
+
+    def _shared(self) -> dict[str, list[Finding]]:
+        """A reviewer's finding -> the editor's that are the same, as they are matched where reviews are measured."""
+        found, decision = self.found, self.found.decision
+        shared: dict[str, list[Finding]] = {}
+        if decision is None or not decision.findings:
+            return shared
+        from referee.reviewing import score
+
+        for review in found.reviews.values():
+            for mine, theirs in score(review, found.response, decision, self.s.file.family).matches.items():
+                shared.setdefault(f"{review.reviewer}/{mine}", []).append(decision.findings[theirs])
+        return shared
+
+    def _too(self, finding: Finding, commit: str) -> Word:
+        """The editor's words where a reviewer found the same."""
+        assert self.found.decision is not None
+        kind = f"found it, too ({finding.id}, {finding.severity})"
+        return Word(self.found.decision.head.editor, kind, self.prose(finding.text, commit))
 
     def _decided_at(self) -> str:
         changed = self.site.changed(f"reviews/{self.paper}/decision.md")
