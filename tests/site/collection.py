@@ -119,7 +119,7 @@ def add(
         "claims": list(map(dict, claims)),
         **fields,
     }
-    (folder / "project.yaml").write_text(json.dumps(data), encoding="utf-8")  # which is YAML, too
+    (folder / "project.yaml").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")  # which is YAML, too
     reviews = root / "reviews" / name
     for handle in reviewers:
         reviews.mkdir(parents=True, exist_ok=True)
