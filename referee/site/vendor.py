@@ -56,7 +56,15 @@ KATEX = Package(
     "24da5a599eb2fcede2e270b99a6ff48bca816beecc95feeb84e8cccbd1bb34fd",
     ("LICENSE", "dist/katex.min.js", "dist/katex.min.css", "dist/fonts/*.woff2"),
 )
-"""Formulas. `assets/math.js` loads it on pages that have any."""
+"""Formulas: loaded by pages that have any, set by `assets/math.js`."""
+
+AXE = Package(
+    "axe-core",
+    "4.14.1",
+    "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745",
+    ("axe.min.js",),
+)
+"""Finds what keeps people with disabilities from using a page; for the tests alone, no page loads it."""
 
 FALLBACKS = re.compile(rb',\s*url\([^)]*\)\s*format\("(?:woff|truetype)"\)')
 """In KaTeX's style sheet, the fonts for browsers without WOFF2, which are left out."""
