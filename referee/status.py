@@ -116,19 +116,24 @@ def status(root: Path, paper: str, course: Course, assignment: Mapping[str, Sequ
 
 def next_deadline(course: Course, stage: str | None, reviewers: dict[str, bool], now: datetime) -> str | None:
     """'v1 by 2027-01-15 23:59 CET (in 12 days)': of the reviews while they are awaited, else of the next stage."""
+    first = awaited(course, stage, reviewers)
+    if first is None:
+        return None
+    left = first.moment - now
+    return (
+        f"{first.name} by {first} ({f'in {duration(left)}' if left.total_seconds() >= 0 else f'{duration(left)} ago'})"
+    )
+
+
+def awaited(course: Course, stage: str | None, reviewers: Mapping[str, bool]) -> Deadline | None:
+    """The deadline that comes next for a project; None where there is none."""
     waiting: list[DeadlineName] = []
     if stage == "v1" and sum(reviewers.values()) < course.reviewers_per_project:
         waiting.append("reviews")
     if stage in DUE:
         waiting.append(DUE[stage])
     deadlines: list[Deadline] = [d for name in waiting if (d := course.deadline(name)) is not None]
-    if not deadlines:
-        return None
-    first = deadlines[0]
-    left = first.moment - now
-    return (
-        f"{first.name} by {first} ({f'in {duration(left)}' if left.total_seconds() >= 0 else f'{duration(left)} ago'})"
-    )
+    return deadlines[0] if deadlines else None
 
 
 def print_table(course: Course, found: list[Status], now: datetime) -> None:

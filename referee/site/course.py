@@ -9,7 +9,7 @@ from referee.nightly import Night, PaperNight, last_night
 from referee.project import paper_names
 from referee.site.model import Page, Site
 from referee.site.writing import code, md, table
-from referee.status import DUE, Status, status
+from referee.status import Status, awaited, status
 
 DEADLINES = {"proposed": "proposals", "v1": "version 1", "reviews": "reviews", "v2": "version 2"}
 ROLES = {"developer": "developers", "reviewer": "reviewers", "editor": "editors"}
@@ -67,9 +67,10 @@ def _projects(site: Site) -> str:
         name = f"[{md(s.paper)}](../projects/{s.paper}.md)" if s.paper in readable else md(s.paper)
         listed = [f"{md(h)}{' ✓' if written else ''}" for h, written in s.reviewers.items()]
         reviewers = ", ".join([*listed, *(f"{md(h)} ✓ (unasked)" for h in s.additional)])
-        deadline = site.course.deadline(DUE[s.stage]) if s.stage in DUE else None
+        deadline = awaited(site.course, s.stage, s.reviewers)
+        due = f"{DEADLINES[deadline.name]}: {deadline}" if deadline else "–"
         waits = "; ".join(map(md, s.open)) or "–"
-        rows.append([name, s.stage or "?", waits, str(deadline) if deadline else "–", reviewers or "–"])
+        rows.append([name, s.stage or "?", waits, due, reviewers or "–"])
     if not rows:
         return "There is no project yet."
     said = [f"{n} {stage}" for stage in STAGES if (n := sum(s.stage == stage for s in found))]

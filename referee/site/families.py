@@ -125,7 +125,11 @@ def _index(found: Iterable[Family]) -> str:
                 badges(counts),
             ]
         )
-    return "# Families of models\n\n" + table(["family", "what it is", "projects", "claims"], rows)
+    lead = (
+        "What models of a kind have in common: the idea, its equation, what a machine can check, and what usually goes "
+        "wrong. A project belongs to one family, which decides what its reviewers look at."
+    )
+    return f"# Families of models\n\n{lead}\n\n" + table(["family", "what it is", "projects", "claims"], rows)
 
 
 def badges(counts: Mapping[Status, int]) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from referee.project import paper_names
+from referee.show import MARKS
 from referee.site.links import Where, anchor, headings, looked_up, rewrite
 from referee.site.model import Page, Site
+from referee.site.writing import badge
 
 CONTRIBUTING = "CONTRIBUTING.md"
 INDEX = "guides/index.md"
@@ -116,4 +118,12 @@ def pages(site: Site) -> Iterable[Page]:
     """`guides/*.md`."""
     known = where(site)
     for guide in guides(site):
-        yield Page(guide.path, rewrite(guide.text, guide.source, guide.path, known, site.root, site.repository))
+        text = rewrite(guide.text, guide.source, guide.path, known, site.root, site.repository)
+        yield Page(guide.path, _badged(text))
+
+
+def _badged(text: str) -> str:
+    """Verdicts in the cells of a table as they look elsewhere on the site."""
+    for status, (mark, _) in MARKS.items():
+        text = text.replace(f"\n| {mark} {status} |", f"\n| {badge(status)} |")
+    return text
