@@ -95,6 +95,19 @@ def night(site: Site) -> Night | None:
     return last_night(site.root)
 
 
+def rerun(site: Site) -> str:
+    """The last full re-run in a few words: '2027-01-15, all passed'."""
+    try:
+        last = night(site)
+    except UserError:
+        last = None
+    if last is None:
+        return "none yet"
+    failed = sum(not p.passed for p in last.papers)
+    said = "all passed" if last.passed else f"{failed} of {len(last.papers)} failed" if failed else "something failed"
+    return f"{last.finished.astimezone(UTC):%Y-%m-%d}, {said}"
+
+
 def _status(site: Site) -> str:
     head = "# Does it still run?\n\n"
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from common.records import PRESETS_ORDER
 from referee.checks.base import STAGES
 from referee.show import MARKS, duration
+from referee.site.course import rerun
 from referee.site.model import Page, Site
 from referee.site.pictures import shown, thumbnail
 from referee.site.writing import SLUGS, png_size, render
@@ -77,6 +78,7 @@ def pages(site: Site) -> Iterable[Page]:
         slugs=SLUGS,
         marks={status: mark for status, (mark, _) in MARKS.items()},
         stages=STAGES,
+        rerun=rerun(site),
     )
     yield Page("index.md", text, {f"assets/gallery/{c.name}.png": c.picture for c in cards if c.picture})
 
