@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.records import write_text
 from referee.project import UsageError
 
 LIMIT = 16 * 1024 * 1024  # bytes that git may print
@@ -356,6 +355,8 @@ def keep_push(folder: Path, head: str, pushed: datetime) -> None:
     pushes = read_pushes(folder)
     pushes[head] = min(pushed, pushes.get(head, pushed))
     try:
+        from common.records import write_text  # which imports numpy, and only this needs it
+
         write_text(folder / PUSHES, pushes_text(pushes))
         (folder / PUSHES).chmod(0o600)
     except OSError as error:
