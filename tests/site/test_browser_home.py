@@ -119,7 +119,7 @@ def test_the_order_can_be_changed_and_restored(page: Any) -> None:
     assert years == sorted(years, reverse=True)
     order.select_option("title")
     titles = data(page, "title")
-    assert titles == sorted(titles, key=lambda t: t.replace("paper ", ""))
+    assert titles == sorted(titles, key=lambda t: int(t.split()[1]))  # "Paper 9" before "Paper 10"
     order.select_option("held")
     held = [float(h) for h in data(page, "held")]
     assert held == sorted(held, reverse=True)
@@ -180,6 +180,17 @@ def test_nothing_is_wider_than_the_screen(gallery: Path, visit: Any, width: int)
     for path in ("index.html", "results/index.html", "results/mnist.html"):
         with visit(gallery / path, viewport={"width": width, "height": 740}) as visited:
             assert visited.page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_an_address_that_asks_for_some_shows_no_others_first(gallery: Path, visit: Any) -> None:
+    with visit(gallery / "index.html", anchor="?q=59") as visited:
+        page = visited.page
+        page.wait_for_timeout(200)
+        moved = page.evaluate("""() => new Promise(done => { let sum = 0; new PerformanceObserver(l => {
+            for (const e of l.getEntries()) sum += e.value; }).observe({type: "layout-shift", buffered: true});
+            setTimeout(() => done(sum), 200); })""")
+        assert shown(page) == ["p059"]
+        assert moved < 0.02
 
 
 # -- Tables of results -------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 /* The home page's filters: shows the projects that match, in the order asked for, and keeps what was asked in the
    address, so that it can be linked to. Without this script all projects are shown. A plain script, not a module: browsers
-   load no modules from a folder on disk. */
-(() => {
+   load no modules from a folder on disk. It stands before the gallery, so that an address that asks for some projects
+   does not show all of them first, and then jump. */
+if (location.search) document.documentElement.classList.add("asked");
+addEventListener("DOMContentLoaded", () => {
   const form = document.getElementById("filters");
   const list = document.getElementById("projects");
   if (!form || !list) return;
@@ -18,8 +20,9 @@
     year: Number(card.dataset.year), held: Number(card.dataset.held), ran: card.dataset.ran,
     has: Object.fromEntries(facets.map((f) => [f, new Set(card.dataset[f].split(" ").filter(Boolean))])),
   }));
+  const letters = new Intl.Collator(undefined, { numeric: true });
   const orders = {
-    title: (a, b) => a.title.localeCompare(b.title),
+    title: (a, b) => letters.compare(a.title, b.title),
     newest: (a, b) => b.year - a.year,
     oldest: (a, b) => a.year - b.year,
     held: (a, b) => b.held - a.held,
@@ -76,4 +79,5 @@
   });
   addEventListener("popstate", read);
   read();
-})();
+  document.documentElement.classList.remove("asked");
+});
