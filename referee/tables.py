@@ -38,7 +38,10 @@ def tables_command(options: argparse.Namespace) -> int:
     stale: list[str] = []
     fresh: dict[Path, str] = {}
     targets: list[tuple[Path, Mapping[str, Callable[[], str]]]] = [
-        (s.project.folder / "README.md", readme_sections(s)) for s in standings
+        (readme, readme_sections(s))
+        for s in standings
+        for readme in [s.project.folder / "README.md"]
+        if s.file.stage != "proposed" or readme.exists()  # a proposal owes its claims alone
     ]
     if not options.paper:
         targets.append((overview, {"projects": lambda: projects_table(standings)}))
