@@ -43,7 +43,7 @@ class Card:
     stage: str
     datasets: tuple[str, ...]
     counts: tuple[tuple[str, int], ...]
-    spoken: tuple[Verdict, ...]
+    spoken: tuple[tuple[str, str], ...]  # verdict, claim in words
     checked: str
     command: str
     takes: str
@@ -79,6 +79,7 @@ def pages(site: Site) -> Iterable[Page]:
         marks={status: mark for status, (mark, _) in MARKS.items()},
         stages=STAGES,
         rerun=rerun(site),
+        explained=(site.root / "docs" / "readers.md").is_file(),
     )
     yield Page("index.md", text, {f"assets/gallery/{c.name}.png": c.picture for c in cards if c.picture})
 
@@ -131,10 +132,12 @@ def card(site: Site, s: Standing) -> Card:
     )
 
 
-def spoken(s: Standing) -> list[Verdict]:
-    """The claims that a card says in words: the first orderings of which there is something to see, else values."""
+def spoken(s: Standing) -> list[tuple[str, str]]:
+    """The claims that a card says in words, each after its verdict: the first orderings that were tried, then values."""
     tried = [v for v in s.verdicts if not v.untried]
-    return [*(v for v in tried if v.kind == "ordering"), *(v for v in tried if v.kind == "value")][:SPOKEN]
+    orderings = [(v.status, v.statement) for v in tried if v.kind == "ordering"]
+    values = [(v.status, f"{v.source}: {v.paper} in the paper, {v.ours} here") for v in tried if v.kind == "value"]
+    return [*orderings, *values][:SPOKEN]
 
 
 def checked(site: Site, s: Standing) -> str:
