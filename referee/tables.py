@@ -251,7 +251,7 @@ def projects_table(standings: list[Standing]) -> str:
         stale = " **(stale)**" if any(v.stale for v in s.verdicts) else ""
         rows.append(
             [
-                _project(s.project.name),
+                _project(s.project.name, linked=(s.project.folder / "README.md").is_file()),
                 f"{title}, {md(authors)}, {md(paper.venue)} {paper.year}",
                 s.file.stage,
                 summary(s.verdicts) + stale,
@@ -262,7 +262,7 @@ def projects_table(standings: list[Standing]) -> str:
 
 def without_rows(text: str, projects: Iterable[str]) -> str:
     """A text without these projects' rows of the table of projects."""
-    rows = tuple(f"| {_project(name)} |" for name in projects)
+    rows = tuple(f"| {_project(name, linked=linked)} |" for name in projects for linked in (True, False))
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(rows))
 
 
@@ -286,8 +286,8 @@ def changed_since(root: Path, file: str) -> set[str]:
     return {names[1] for names in parts if len(names) > 2}
 
 
-def _project(name: str) -> str:
-    return f"[{code(name)}](projects/{name}/README.md)"
+def _project(name: str, *, linked: bool) -> str:
+    return f"[{code(name)}](projects/{name}/README.md)" if linked else code(name)
 
 
 def added_up(records: Sequence[Record]) -> str:

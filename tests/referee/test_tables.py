@@ -226,6 +226,7 @@ def test_missing_readme(project: Project, edit: Callable[[str, str], None], caps
     (project.folder / "README.md").unlink()
     edit("stage: v1", "stage: proposed")  # which owes its claims alone
     assert main(["tables"]) == main(["tables", "--check"]) == 0
+    assert "\n| `toy` | [A Paper" in (project.root / "README.md").read_text()  # no link that leads nowhere
     edit("stage: proposed", "stage: v1")
     assert main(["tables"]) == 1
     assert "projects/toy/README.md is missing" in capsys.readouterr().err
