@@ -133,9 +133,9 @@ def card(site: Site, s: Standing) -> Card:
 
 
 def spoken(s: Standing) -> list[tuple[str, str]]:
-    """The claims that a card says in words, each after its verdict: the first orderings that were tried, then values."""
+    """What a card says in words of single claims, each after its verdict: orderings that were tried, then values."""
     tried = [v for v in s.verdicts if not v.untried]
-    orderings = [(v.status, v.statement) for v in tried if v.kind == "ordering"]
+    orderings: list[tuple[str, str]] = [(v.status, v.statement) for v in tried if v.kind == "ordering"]
     values = [(v.status, f"{v.source}: {v.paper} in the paper, {v.ours} here") for v in tried if v.kind == "value"]
     return [*orderings, *values][:SPOKEN]
 
