@@ -26,7 +26,7 @@ from referee.reviews import SEVERITIES, Answer, Evidence, Finding, Place, Reply,
 from referee.site.model import Site
 from referee.site.readme import harmless
 from referee.site.writing import macro, md
-from referee.stages import stated_stage
+from referee.stages import declared, stated_stage
 from referee.standing import Standing
 from referee.status import DUE
 
@@ -416,16 +416,23 @@ def stages(site: Site, paper: str) -> list[tuple[datetime | None, str]]:
     path = f"projects/{paper}/project.yaml"
     try:
         listed = site.history.git(
-            "log", "--first-parent", "--diff-merges=first-parent", "--no-renames", "-G^stage:", "-p", "-U0",
-            "--no-color", "--no-ext-diff", "--no-textconv", "--reverse", "--format=%x01%ct", "HEAD", "--", path,
+            "log", "--first-parent", "--diff-merges=first-parent", "--no-renames", "-Gstage", "-p", "-U0",
+            "--no-color", "--no-ext-diff", "--no-textconv", "--reverse", "--format=%x01%H %ct", "HEAD", "--", path,
         )  # fmt: skip
     except HistoryError:
         return []
     found: list[tuple[datetime | None, str]] = []
+    plain = False  # whether the file has a line that begins with 'stage:', as those written by hand do
     for entry in (listed or b"").decode("utf-8", "replace").split("\x01")[1:]:
-        seconds, _, patch = entry.partition("\n")
-        added = "\n".join(line[1:] for line in patch.splitlines() if line.startswith("+") and line[1:2] != "+")
-        stage = stated_stage(added)
+        head, _, patch = entry.partition("\n")
+        sha, _, seconds = head.partition(" ")
+        stage = stated_stage(re.sub(r"^(?!\+(?!\+\+ )).*\n?|^\+", "", patch, flags=re.MULTILINE))
+        plain = stage is not None or (plain and not re.search(r"^-stage:", patch, re.MULTILINE))
+        if not plain:
+            try:
+                stage = declared(site.history.text(sha, path) or "").stage
+            except HistoryError:
+                stage = None
         if stage in STAGES and (not found or found[-1][1] != stage):
             found.append((_moment(seconds), stage))
     return found
@@ -453,7 +460,7 @@ def happened(site: Site, paper: str) -> Iterator[Step]:
         if i == 0 and frozen:
             fixed = _count(len(frozen.declared.claims), "claim")
             detail = f"{fixed} fixed." if stage == "proposed" else f"It began here; {fixed} in the file then."
-        yield Step(day(moment), VERSION[stage], detail, order=10 * STAGES.index(stage) if i else -1)
+        yield Step(day(moment), VERSION[stage], detail, order=10 * STAGES.index(stage) if i or moment is None else -1)
     for review in found.reviews.values():
         recommended = RECOMMENDED.get(review.head.recommendation or "", "nothing yet")
         detail = f"Recommends: {recommended}. {_count(len(review.findings), 'finding')}."
