@@ -59,51 +59,54 @@ class Reference:
         assert isinstance(package, griffe.Module)
         self.modules = [m for m in _modules(package) if m is not package]
         self.places: dict[str, Place] = {}  # full name -> its place
+        self.members: dict[str, griffe.Object] = {}  # full name -> what it is
         for module in self.modules:
             self.places[module.path] = Place(module.path)
             for member in _documented(module):
-                self.places[member.path] = Place(module.path, member.path.removeprefix(f"{module.path}."))
-        self.arguments = {m.path: _arguments(m) for module in self.modules for m in _documented(module)}
+                self.members[member.path] = member
+                self.places[member.path] = Place(module.path, _anchor(_inside(member, module)))
         self.last: dict[str, list[str]] = {}  # last part of a name -> the full names that end in it
         for path in self.places:
             self.last.setdefault(path.rpartition(".")[2], []).append(path)
+        for module in self.modules:
+            for path in _exports(module):
+                if path in self.places:
+                    self.places.setdefault(f"{module.path}.{path.rpartition('.')[2]}", self.places[path])
 
     def index(self) -> str:
-        """The page that lists all modules and their names."""
-        parts = [f"# Reference of `{PACKAGE}`\n\n{INTRODUCTION}\n"]
+        """The page that lists all modules and their names, each name once."""
+        parts = [f"---\nhide: [toc]\n---\n\n# Reference of `{PACKAGE}`\n\n{INTRODUCTION}"]
+        listed: set[str] = set()
         for module in self.modules:
-            rows = [(self._link(m.path, "", m.name), self._first(m)) for m in _public(module)]
-            rows += [(self._link(a, "", a.rpartition(".")[2]), self._first_of(a)) for a in _exports(module)]
-            table = "".join(f"| {name} | {says} |\n" for name, says in rows)
-            head = "| Name | |\n| --- | --- |\n" if rows else ""
-            title = f"## [{md(module.path)}]({module.path}.md) {{ #{module.path} }}"
-            parts.append(f"{title}\n\n{self._first(module)}\n\n{head}{table}")
-        return "\n".join(parts)
+            names = [path for path in (*_exports(module), *(m.path for m in _public(module))) if path not in listed]
+            listed.update(names)
+            parts.append(f"## [{md(module.path)}]({module.path}.md) {{ #{module.path} }}\n\n{self._first(module)}")
+            parts += self._table(names, "")
+        return "\n\n".join(parts) + "\n"
 
     def module(self, module: griffe.Module) -> str:
         """A module's page."""
-        parts = [f"# `{module.path}`", *self._docstring(module)]
-        if exported := _exports(module):
-            rows = (f"| {self._link(a, module.path, a.rpartition('.')[2])} | {self._first_of(a)} |\n" for a in exported)
-            parts.append("| Name | |\n| --- | --- |\n" + "".join(rows))
+        parts = [f"# `{module.path}`", *self._docstring(module), *self._table(_exports(module), module.path)]
         for member in _documented(module):
-            name = self.places[member.path].anchor
-            level = "###" if "." in name else "##"
-            parts += [
-                f"{level} `{name}` {{ #{name} }}",
-                f"```python\n{_signature(member)}\n```",
-                *self._docstring(member),
-            ]
+            name = _inside(member, module)
+            parts.append(f"{'###' if '.' in name else '##'} `{name}` {{ #{_anchor(name)} }}")
+            parts.append(f"```python\n{_signature(member)}\n```")
+            parts += self._docstring(member)
         return "\n\n".join(parts) + "\n"
 
-    def _first(self, member: griffe.Object) -> str:
-        """The first sentence or paragraph of what is said of a name."""
-        return self._inline(_said(member).split("\n\n")[0], member.path)
+    def _table(self, names: list[str], scope: str) -> Iterator[str]:
+        """Names and the first sentence on each; nothing for no names."""
+        rows = [
+            f"| {self._link(path, scope, path.rpartition('.')[2])} | {self._first(self.members[path])} |"
+            for path in names
+            if path in self.members
+        ]
+        if rows:
+            yield "\n".join(["| Name | What it is |", "| --- | --- |", *rows])
 
-    def _first_of(self, path: str) -> str:
-        place = self.places.get(path)
-        module = next((m for m in self.modules if place and m.path == place.module), None)
-        return self._first(module[place.anchor]) if module and place and place.anchor else ""
+    def _first(self, member: griffe.Object) -> str:
+        """The first paragraph of what is said of a name."""
+        return self._inline(_said(member).split("\n\n")[0], member.path)
 
     # -- Docstrings ----------------------------------------------------------------------------------------------------
 
@@ -172,8 +175,10 @@ class Reference:
 
     def _find(self, name: str, scope: str) -> str | None:
         """The full name that is meant by one: the nearest to where it stands, else the only one there is."""
-        if name in self.arguments.get(scope, ()):
+        if scope in self.members and name in _arguments(self.members[scope]):
             return None
+        if name in self.places:
+            return name
         while scope:
             if f"{scope}.{name}" in self.places:
                 return f"{scope}.{name}"
@@ -210,6 +215,16 @@ def _documented(module: griffe.Module) -> Iterator[griffe.Object]:
         yield member
         if isinstance(member, griffe.Class):
             yield from _public(member)
+
+
+def _inside(member: griffe.Object, module: griffe.Module) -> str:
+    """A name as its module has it: "Batches.epoch"."""
+    return member.path.removeprefix(f"{module.path}.")
+
+
+def _anchor(name: str) -> str:
+    """A name as an id: two underscores are bold in Markdown, in a heading's attributes, too."""
+    return name.replace("__", "")
 
 
 def _arguments(member: griffe.Object) -> set[str]:

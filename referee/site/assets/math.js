@@ -4,7 +4,7 @@ if (window.katex) {
   for (const formula of document.querySelectorAll(".arithmatex")) {
     const parts = formula.textContent.match(/^\s*\\([([])([^]*)\\[)\]]\s*$/);
     if (!parts) continue;
-    const options = { displayMode: parts[1] === "[", throwOnError: false, strict: "ignore", maxExpand: 200 };
-    katex.render(parts[2], formula, options);
+    const options = { throwOnError: false, errorColor: "var(--bad)", strict: "ignore", maxExpand: 200 };
+    katex.render(parts[2], formula, { displayMode: parts[1] === "[", ...options });
   }
 }
