@@ -48,7 +48,7 @@ NAMES = {"binarized_mnist": "static binarised MNIST", "digits": "digits, binaris
 
 @dataclass(frozen=True)
 class Config:
-    """One run. The defaults are those of the authors' command for dna, with a single mask."""
+    """One run. The defaults are those of the authors' command for dna, but for masks (0) and val_masks (300)."""
 
     dataset: Literal["binarized_mnist", "uci_dna", "uci_mushrooms", "uci_nips", "digits"] = "uci_dna"
     hidden: tuple[int, ...] = (500,)  # units of each hidden layer
@@ -56,13 +56,13 @@ class Config:
     resample: Literal["both", "order", "connectivity"] = "both"  # in what masks differ: m^0, or m^1 ... m^L, or all
     activation: Literal["relu", "softplus"] = "relu"  # g
     direct: bool = True  # A, from inputs to outputs
-    conditioning: bool = False  # U^l, by which hidden units know their connectivity (section 4.3)
+    conditioning: bool = False  # U^l, by which hidden units know their connectivity
     optimizer: Literal["adadelta", "adagrad"] = "adadelta"
     step_size: float = 1e-5  # Adadelta's epsilon, which sets the size of its steps; Adagrad's learning rate
     batch_size: int = 100
     patience: int = 30  # passes over the training set without a better validation NLL before training ends
     passes: int = 100_000  # over the training set, at most
-    val_masks: int = 300  # with masks = 0: masks averaged over after every pass,
+    val_masks: int = 30  # with masks = 0: masks averaged over after every pass,
     test_masks: int = 1000  # and in the end
     seed: int = 0
 
@@ -70,14 +70,14 @@ class Config:
         positive = ("hidden", "step_size", "batch_size", "patience", "passes", "val_masks", "test_masks")
         for name in positive:
             value = getattr(self, name)
-            numbers = value if isinstance(value, Sequence) else (value,)
-            if not numbers or not min(numbers) > 0:
+            values = value if isinstance(value, Sequence) else (value,)
+            if not values or not min(values) > 0:
                 raise ConfigError(f"{name} = {value}: it must be positive.")
         if self.masks < 0:
             raise ConfigError(f"masks = {self.masks}: give the number of masks, or 0 for a new one at every update.")
 
 
-# -- Masks (sections 3 and 4) -----------------------------------------------------------------------------------------
+# -- Masks (eqs. 12 and 13) --------------------------------------------------------------------------------------------
 
 TRAIN, VAL, TEST = range(3)  # sequences of masks that have nothing to do with each other
 
@@ -93,8 +93,8 @@ def numbers(config: Config, dims: int, sequence: int, index: int) -> list[Tensor
     units = np.random.RandomState([config.seed, 1, *(same if config.resample == "order" else new)])
     m = [order.permutation(dims) + 1]
     for size in config.hidden:
-        m.append(units.randint(m[-1].min(), dims, size=size))
-    return [torch.from_numpy(each) for each in m]
+        m.append(units.randint(m[-1].min(), dims, size=size, dtype=np.int64))
+    return [torch.from_numpy(each).long() for each in m]
 
 
 def training_mask(config: Config, dims: int, step: int) -> list[Tensor]:
@@ -110,7 +110,7 @@ def ensemble(config: Config, dims: int, sequence: int) -> Iterable[list[Tensor]]
     return (numbers(config, dims, sequence, index) for index in range(count))
 
 
-# -- Model (eqs. 9 to 13; section 4.3) --------------------------------------------------------------------------------
+# -- Model -------------------------------------------------------------------------------------------------------------
 
 
 class MADE(nn.Module):
@@ -159,7 +159,7 @@ class MADE(nn.Module):
         return logits if self.A is None else logits + F.linear(x, self.A * self.M_A)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) = sum_d log p(x_d | x_<d), eq. (4): (B, D) -> (B,) nats, exact."""
+        """log p(x) = sum_d log p(x_d | x_<d): (B, D) -> (B,) nats, exact."""
         return bernoulli_log_prob(x, self(x))
 
     @torch.no_grad()
@@ -180,7 +180,7 @@ class MADE(nn.Module):
 def ensemble_log_prob(model: MADE, x_ND: Tensor, masks: Iterable[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
     """Averages over masks: log of the mean probability, and mean of the log-probabilities; each (N,) nats, float64.
 
-    The first is a distribution's, the mixture of all masks (section 4.2); the second says what one mask gives alone.
+    The first is a distribution's, the mixture of all masks; the second says what one mask gives alone.
     """
     total = torch.full((len(x_ND),), -math.inf, dtype=torch.float64, device=x_ND.device)
     single, count = torch.zeros_like(total), 0
@@ -191,7 +191,7 @@ def ensemble_log_prob(model: MADE, x_ND: Tensor, masks: Iterable[Sequence[Tensor
     return (total - math.log(count)).cpu(), (single / count).cpu()
 
 
-# -- Training (algorithm 1; early stopping on the validation set) -----------------------------------------------------
+# -- Training (algorithm 1; early stopping on the validation set) ------------------------------------------------------
 
 
 class EarlyStopping:
@@ -266,7 +266,7 @@ def train(config: Config, run: Run) -> MADE:
     return model
 
 
-# -- Evaluation (section 6: exact test NLL; probabilities are averaged over masks) ------------------------------------
+# -- Evaluation (exact NLL; probabilities are averaged over masks) -----------------------------------------------------
 
 
 def evaluate(config: Config, model: MADE, run: Run) -> list[Score]:
@@ -302,7 +302,7 @@ def illustrate(config: Config, model: MADE, run: Run) -> None:
         plotting.image_grid(nearest.view(-1, side, side), run.directory / "nearest.png")
 
 
-# -- Presets ----------------------------------------------------------------------------------------------------------
+# -- Presets -----------------------------------------------------------------------------------------------------------
 
 Runs = dict[str, Config]
 
@@ -312,25 +312,23 @@ NIPS = {"dataset": "uci_nips", "activation": "softplus", "step_size": 1e-9}
 MNIST = {"dataset": "binarized_mnist", "optimizer": "adagrad", "step_size": 0.01}
 
 
-def uci(**settings: Any) -> Runs:
-    """The UCI sets; step sizes, activations and numbers of masks are those that the validation NLL preferred."""
-    return {
-        "dna-1": Config(**DNA, step_size=1e-9, **settings),
-        "dna-sampling": Config(**DNA, step_size=1e-7, masks=0, **settings),
-        "mushrooms-1": Config(**MUSHROOMS, step_size=1e-7, **settings),
-        "mushrooms-sampling": Config(**MUSHROOMS, step_size=1e-7, masks=8, **settings),
-        "nips-1": Config(**NIPS, **settings),
-        "nips-sampling": Config(**NIPS, masks=0, **settings),
-    }
-
+# Step sizes, activations and numbers of masks are those that the validation NLL preferred.
+UCI = {
+    "dna-1": Config(**DNA, step_size=1e-9),
+    "dna-sampling": Config(**DNA, masks=0),  # the authors' command
+    "mushrooms-1": Config(**MUSHROOMS, step_size=1e-7),
+    "mushrooms-sampling": Config(**MUSHROOMS, step_size=1e-7, masks=8),
+    "nips-1": Config(**NIPS),
+    "nips-sampling": Config(**NIPS, masks=0),
+}
 
 PRESETS: dict[str, Runs] = {
     # Seconds: the 8x8 digits that scikit-learn carries.
     "smoke": {f"digits-{masks}": Config("digits", (100,), masks, passes=60) for masks in (1, 8)},
-    # Minutes: the paper's networks for the UCI sets, validated with fewer masks.
-    "laptop": uci(val_masks=30),
-    # The same with as many masks as the authors' commands name, and MNIST with their large networks.
-    "paper": uci()
+    # Minutes: the UCI sets, for which the paper's own networks are small.
+    "laptop": UCI,
+    # The same, and MNIST in its fixed binarisation, with the authors' large networks.
+    "paper": UCI
     | {
         f"mnist-{len(hidden)}l-{masks}": Config(hidden=hidden, masks=masks, **MNIST)
         for hidden in ((8000,), (8000, 8000))
@@ -339,7 +337,7 @@ PRESETS: dict[str, Runs] = {
 }
 
 
-# -- Probes: on a few bits, whose states can be counted ---------------------------------------------------------------
+# -- Probes: on a few bits, whose states can be counted ----------------------------------------------------------------
 
 TINY = Config(hidden=(24, 16), masks=3, conditioning=True)
 
