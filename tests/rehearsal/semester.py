@@ -31,11 +31,13 @@ people:
   - {handle: edith, roles: [editor]}
 """
 
+AMENDMENT = "  - {claim: a-value, date: 2026-03-29, change: changed, reason: The paper allows 0.4 nats.}"
+
 MARKS = """\
 marks:
   - {paper: toys, version: v1, points: 70}
   - {paper: toys, version: v2, points: 90}
-  - {paper: blobs, version: v1, points: 80, received: 2026-04-02 10:00}
+  - {paper: blobs, version: v1, points: 80}
 authors:
   ada: [ada@example.org]
   bo: [bo@example.org]
@@ -110,6 +112,9 @@ def propose(stage: Stage) -> None:
     easier = "A claim that is made easier after it was accepted:"
     with stage.attempt(easier, who="ada", refuses="STG-006"):
         stage.edit("projects/toys/project.yaml", "tolerance: 0.5", "tolerance: 5.0")
+    with stage.attempt("An amendment with a date that is still to come:", who="ada", refuses="STG-007"):
+        stage.edit("projects/toys/project.yaml", "tolerance: 0.5", "tolerance: 0.4")
+        amend(stage, AMENDMENT.replace("2026-03-29", "2098-01-01"))
     with stage.attempt("Version 2 before version 1:", who="ada", refuses="STG-001 STG-004 STG-014"):
         stage.edit("projects/toys/project.yaml", "stage: proposed", "stage: v2")
     with stage.attempt("Somebody who is not of the team:", who="cy", refuses="STG-011"):
@@ -147,14 +152,13 @@ def version_1(stage: Stage) -> None:
     results(stage, "toys")
     stage.say("A claim was too easy. It is put right with an amendment, which is shown wherever the claim is:")
     stage.edit("projects/toys/project.yaml", "tolerance: 0.5", "tolerance: 0.4")
-    amendment = "  - {claim: a-value, date: 2026-03-29, change: changed, reason: The paper allows 0.4 nats.}"
-    stage.edit("projects/toys/project.yaml", "\ndeviations:", f"\namendments:\n{amendment}\n\ndeviations:")
-    stage.say(f"```yaml\namendments:\n{amendment}\n```")
+    amend(stage, AMENDMENT)
+    stage.say(f"```yaml\namendments:\n{AMENDMENT}\n```")
     stage.edit("projects/toys/project.yaml", "stage: proposed", "stage: v1")
     stage.quietly("referee tables toys")
     stage.commit("Version 1 of toys", who="ada", at="2026-03-30T12:00:00Z")
-    stage.run("referee check toys")
-    stage.gate("ada")
+    stage.say("The forge looks at it, and then runs it, in a job that holds nothing worth having:")
+    stage.pull_request("submission.yml", "ada")
     with stage.attempt("A commit from the future:", who="ada", refuses="STG-010", at="2026-03-30T12:00:00Z"):
         stage.write("projects/toys/README.md", stage.text("projects/toys/README.md") + "\nMore.\n")
         stage.clock = "2098-01-01T12:00:00Z"
@@ -170,8 +174,18 @@ def version_1(stage: Stage) -> None:
     stage.gate("cy", pushed="2026-04-04T08:00:00Z", refuses="STG-003")
     stage.say("Ten hours after it, it is accepted with a quarter of its points off:")
     stage.gate("cy", pushed="2026-04-02T08:00:00Z")
+    stage.say(
+        "Whatever the commit says, that is when it came. edith keeps what the forge's event says for the grades, in a "
+        "folder of her own, before she merges it:"
+    )
+    (stage.folder / "grades").mkdir(mode=0o700)
+    stage.run("referee gate --base origin/main --event ../event.json --private ../grades", shows="^counts from")
     stage.merge("blobs", at="2026-04-02T08:00:00Z")
     stage.say("`strokes` submits nothing, and stays a proposal.")
+
+
+def amend(stage: Stage, entry: str) -> None:
+    stage.edit("projects/toys/project.yaml", "\ndeviations:", f"\namendments:\n{entry}\n\ndeviations:")
 
 
 def the_test(stage: Stage) -> str:
@@ -237,7 +251,7 @@ def review(stage: Stage) -> None:
             stage.say("```markdown\n" + whole[whole.index("### F1") :].strip() + "\n```")
         stage.commit(f"Review of toys by {who}", who=who, at=f"2026-04-{day}T12:00:00Z")
         if who == "eva":
-            stage.gate("eva")
+            stage.pull_request("review.yml", "eva")
         stage.merge(f"review-{who}")
     stage.say("ada reviews `blobs` and finds nothing. Now cy, who wrote it, cannot review what is ada's any more:")
     stage.branch("review-ada")
@@ -247,6 +261,13 @@ def review(stage: Stage) -> None:
     stage.commit("Review of blobs by ada", who="ada", at="2026-04-13T12:00:00Z")
     stage.merge("review-ada")
     stage.refusal("referee review start toys --as cy", "REV-033")
+    stage.say("fay reviews it as well. Others were assigned to it, so hers is one more than those it needs:")
+    stage.branch("review-more")
+    stage.quietly("referee review start blobs --as fay --no-probes")
+    fill_review(stage, "blobs", "fay")
+    stage.commit("Review of blobs by fay", who="fay", at="2026-04-14T12:00:00Z")
+    stage.gate("fay")
+    stage.merge("review-more")
     stage.branch("edit")
     with stage.attempt("A review is its author's. When ada makes it kinder:", who="ada", refuses="REV-034"):
         stage.edit("reviews/toys/eva.md", "recommendation: major", "recommendation: minor")
@@ -276,16 +297,23 @@ PLACES = {  # where the code answers an item of the checklist; the rest is in lo
 }
 
 
-FINDINGS = {  # reviewer -> findings: the item, the severity, the file and the words that lead to the place, the text
-    "eva": [
-        ("eval-samples", "major", "toys.py", MISTAKE, "Samples are drawn as if all components were equally likely.")
-    ],
-    "fay": [
-        ("faith-deviations", "minor", "project.yaml", "deviations:", "Say which data were binarised, and how."),
-        ("train-convergence", "question", "toys.py", "def train(", "Is the curve of the likelihood flat at the end?"),
-    ],
-    "ada": [],
-}
+FINDINGS = (
+    {  # of toys: reviewer -> findings: the item, the severity, the file and the words that lead to the place, the text
+        "eva": [
+            ("eval-samples", "major", "toys.py", MISTAKE, "Samples are drawn as if all components were equally likely.")
+        ],
+        "fay": [
+            ("faith-deviations", "minor", "project.yaml", "deviations:", "Say which data were binarised, and how."),
+            (
+                "train-convergence",
+                "question",
+                "toys.py",
+                "def train(",
+                "Is the curve of the likelihood flat at the end?",
+            ),
+        ],
+    }
+)
 RECOMMENDED = {"eva": "major", "fay": "minor", "ada": "accept"}
 
 
@@ -297,7 +325,8 @@ def fill_review(stage: Stage, paper: str, who: str) -> None:
     for name, value in {**fields, "recommendation": RECOMMENDED[who]}.items():
         text = re.sub(rf"^{name}: .*", f"{name}: {value}", text, count=1, flags=re.M)
     text = re.sub(r"WRITE: what the project does.*", "A mixture of Bernoullis, small and clear.", text)
-    items = {item: f"F{n}" for n, (item, *_) in enumerate(FINDINGS[who], 1)}
+    findings = FINDINGS[who] if paper == "toys" else []
+    items = {item: f"F{n}" for n, (item, *_) in enumerate(findings, 1)}
 
     def answer(match: re.Match[str]) -> str:
         item, form = match[1], match[2]
@@ -309,7 +338,7 @@ def fill_review(stage: Stage, paper: str, who: str) -> None:
     text = re.sub(r"- \[ \] `([\w-]+)`(.*(?:\n  >.*)*\n)  - WRITE.*", answer, text)
     found = [
         f"### {items[item]} · {severity} · `{line_of(stage, f'projects/{paper}/{file}', words)}`\n\n{said}"
-        for item, severity, file, words, said in FINDINGS[who]
+        for item, severity, file, words, said in findings
     ]
     written = "\n\n".join(found) or "None."
     stage.write(path, re.sub(r"## Findings\n\nWRITE.*", lambda _: f"## Findings\n\n{written}", text))
@@ -324,6 +353,10 @@ def version_2(stage: Stage) -> None:
         "The team of `toys` writes the test that would have caught the mistake, sees it fail, mends the code, and "
         "makes its results anew, since they are of other code now.",
     )
+    stage.branch("answers")
+    theirs = "The answers are the team's. When eva, who has reviewed it, gives them:"
+    with stage.attempt(theirs, who="eva", refuses="REV-034"):
+        stage.quietly("referee respond toys")
     stage.branch("toys")
     code, tests = "projects/toys/toys.py", "projects/toys/test_toys.py"
     stage.edit(tests, "def test_one_component", f"{the_test(stage)}def test_one_component")
@@ -358,7 +391,8 @@ def version_2(stage: Stage) -> None:
     stage.gate("ada")
     stage.merge("toys")
     stage.branch("blobs")
-    with stage.attempt("`blobs` has no two reviews, and has to wait:", who="cy", refuses="STG-004"):
+    lacking = "`blobs` has two reviews, but only one by those assigned, and has to wait:"
+    with stage.attempt(lacking, who="cy", refuses="STG-004"):
         stage.edit("projects/blobs/project.yaml", "stage: v1", "stage: v2")
     stage.branch("toys")
     with stage.attempt("An amendment stays on record; taking it away:", who="ada", refuses="STG-006 STG-008"):
@@ -409,11 +443,10 @@ def decide(stage: Stage) -> None:
 def grade(stage: Stage) -> None:
     stage.scene(
         "Grades",
-        "edith's marks lie in a folder of her own, and nowhere else. The history knows when `blobs` was committed, not "
-        "when the forge received it; since that was after the deadline, she enters it:",
+        "edith's marks lie in a folder of her own, and nowhere else. When `blobs` came lies there already, in "
+        "`pushes.json`.",
     )
     private = stage.folder / "grades"
-    private.mkdir(mode=0o700)
     (private / "marks.yaml").write_text(MARKS, encoding="utf-8")
     stage.say("```yaml\n" + MARKS + "```")
     stage.say("The repository is public, and no place for grades:")

@@ -10,15 +10,20 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import yaml
 
 ROOT = Path(__file__).parents[2]
 FORGE = "course/papers"
-SHOWN = r"^\w+ · |^\S (error|warning) +\w{3}-|^ {4}|^The gate"
-"""Of what the gate prints: the changes, what is wrong with them, the verdict."""
+SHOWN = r"^[\w-]+: |^\w+( at stage|:? · )|^(\d+ errors?|nothing found)|^::|^The gate"
+"""Of what the steps print: the changes, the findings, the verdict."""
 
 
 @dataclass
@@ -108,20 +113,91 @@ class Stage:
         return self.git("rev-parse", "HEAD")
 
     def gate(self, who: str, *, pushed: str | None = None, refuses: str | None = None) -> None:
-        """What the forge does with a pull request: the gate, with the event's payload, as submission.yml has it.
+        """What the forge's gate says to a pull request: submission.yml's own step, with the event's payload.
 
         Args:
             pushed: when the forge received it, if not by the clock.
             refuses: the rules that shut the gate, all of them; open when not given.
         """
-        event = self.folder / "event.json"
-        event.write_text(json.dumps(self._payload(who, pushed or self.clock)))
-        command = f"referee gate --base origin/main --event ../event.json --actor {who}"
-        said = self.run(command, shows=SHOWN, fails=refuses is not None)
+        workflow = self._workflow("submission.yml")
+        (step,) = (step for step in workflow["jobs"]["gate"]["steps"] if step["name"] == "referee gate")
+        said = self._step(
+            step, self._inputs(workflow, self._event(who, pushed)), fails=refuses is not None, shows=SHOWN
+        )
         if refuses is not None:
-            rules = set(re.findall(r"error +([A-Z]{3}-\d{3})", said))
+            rules = set(re.findall(r"^::error .*title=([A-Z]{3}-\d{3})", said, flags=re.M))
             assert rules == set(refuses.split()), said
             self.refused += refuses.split()
+
+    def pull_request(self, name: str, who: str) -> None:
+        """Everything that a workflow does with a pull request: the steps of all its jobs, which have to succeed.
+
+        Actions (checking out, setting up, keeping files) are the rehearsal's: the clone has what they bring.
+        """
+        workflow, event = self._workflow(name), self._event(who)
+        outputs: dict[str, str] = {}  # of the steps before, by name; each job here sets others
+        for job in workflow["jobs"].values():
+            matrix = job.get("strategy", {}).get("matrix", {})
+            for papers in json.loads(outputs["papers"]) if matrix else [""]:
+                environment = self._inputs({"env": {**workflow["env"], **job.get("env", {})}}, event, papers)
+                for step in job["steps"]:
+                    if "run" not in step or "failure" in step.get("if", ""):  # nothing has failed
+                        continue
+                    shown = ">>" not in step["run"]  # what is printed, and not kept for another step
+                    self._step(step, environment, shows=SHOWN if shown else None, silent=not shown)
+                    for line in (self.folder / "output").read_text().splitlines():
+                        key, _, value = line.partition("=")
+                        outputs[key] = value
+
+    def _workflow(self, name: str) -> dict[str, Any]:
+        text = self.text(f".github/workflows/{name}")
+        workflow: dict[str, Any] = yaml.load(text, Loader=yaml.BaseLoader)  # to which 'on' is a word
+        return workflow
+
+    def _event(self, who: str, pushed: str | None = None) -> dict[str, Any]:
+        """The payload of a pull request's event, which also lies where the workflows find it."""
+        event = self._payload(who, pushed or self.clock)
+        (self.folder / "event.json").write_text(json.dumps(event))
+        return event
+
+    def _inputs(self, workflow: dict[str, Any], event: dict[str, Any], papers: str = "") -> dict[str, str]:
+        """The environment of a workflow's steps, its expressions looked up in the event."""
+
+        def value(match: re.Match[str]) -> str:
+            if match[1] == "matrix.papers":
+                return papers
+            here: Any = {"github": {"event": event}}
+            for key in match[1].split("."):
+                here = here[key]
+            return str(here)
+
+        stated = {key: re.sub(r"\$\{\{ ([\w.-]+) \}\}", value, text) for key, text in workflow["env"].items()}
+        files = {"GITHUB_EVENT_PATH": "event.json", "GITHUB_OUTPUT": "output", "GITHUB_STEP_SUMMARY": "summary.md"}
+        return stated | {key: f"../{name}" for key, name in files.items()} | {"RUNNER_TEMP": ".."}
+
+    def _step(
+        self, step: dict[str, Any], environment: dict[str, str], *, shows: str | None, fails: bool = False,
+        silent: bool = False,
+    ) -> str:  # fmt: skip
+        """A workflow's step, as it stands there; what it prints."""
+        (self.folder / "output").write_text("")
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=self.clone,
+            env={**self._environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        said = done.stdout
+        assert (done.returncode != 0) == fails, f"{step['name']}: exit status {done.returncode}\n{said}"
+        assert "Traceback" not in said, said
+        if not silent:
+            command = re.sub(r"(\.\./)?\.venv/bin/", "", step["run"])
+            command = re.sub(r'"\$(\w+)"', lambda match: environment[match[1]], command)
+            lines = [line for line in said.splitlines() if shows is not None and re.search(shows, line)]
+            self.script.append("```console\n" + self.normal(f"$ {command}\n" + "\n".join(lines)).strip() + "\n```")
+        return said
 
     @contextmanager
     def attempt(self, what: str, *, who: str, refuses: str, at: str | None = None) -> Iterator[None]:
@@ -151,7 +227,7 @@ class Stage:
         self.git(*name, "merge", "--quiet", "--no-ff", "-m", f"Merge {branch}", branch)
         self.git("push", "--quiet", "origin", "main")
 
-    def _payload(self, who: str, pushed: str) -> dict[str, object]:
+    def _payload(self, who: str, pushed: str) -> dict[str, Any]:
         """A pull_request event of a fork, with the fields that the workflow and the referee look at."""
         person = {"login": who, "id": 1, "type": "User", "site_admin": False}
         head, base = self.git("rev-parse", "HEAD"), self.git("rev-parse", "origin/main")
@@ -175,6 +251,8 @@ class Stage:
     def normal(self, text: str) -> str:
         """Text without what differs from one day, machine or version of the checks to another."""
         text = text.replace(str(self.folder), "..")
+        pattern = r"^::(error|warning|notice) file=([^,:]*),line=(\d+),title=([\w-]+)::(.*)"
+        text = re.sub(pattern, annotated, text, flags=re.M)
         text = re.sub(r"\b[0-9a-f]{64}\b", "<sha256>", text)
         text = re.sub(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{10,40}\b", "<commit>", text)
         text = re.sub(r"\b\d+ checks passed", "… checks passed", text)
@@ -200,6 +278,14 @@ class Stage:
         }
 
 
+def annotated(match: re.Match[str]) -> str:
+    """A finding as a forge's page has it: its rule and place above what it says."""
+    level, file, line, rule, message = map(unquote, match.groups())
+    mark = {"error": "✗", "warning": "!", "notice": "·"}[level]
+    place = file if line == "1" else f"{file}:{line}"
+    return f"{mark} {rule}  {place}\n" + textwrap.fill(message, 116, initial_indent="    ", subsequent_indent="    ")
+
+
 def set_up(folder: Path, course: str) -> Stage:
     """A copy of this repository without its projects as the forge's first commit, with a course of its own."""
     stage = Stage(folder)
@@ -219,6 +305,11 @@ def set_up(folder: Path, course: str) -> Stage:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     stage.write("course.yaml", course)
+    for place in (folder, stage.clone):  # where the workflows' steps expect what 'make setup' makes
+        script = place / ".venv" / "bin" / "referee"
+        script.parent.mkdir(parents=True)
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m referee "$@"\n')
+        script.chmod(0o755)
     stage.git("init", "--quiet", "--initial-branch=main")
     stage.git("init", "--quiet", "--bare", "../origin.git")
     stage.git("remote", "add", "origin", str(folder / "origin.git"))
@@ -229,9 +320,10 @@ INTRODUCTION = """\
 # A semester, from beginning to end
 
 How a course goes: three teams, an editor, and what is refused on the way. The commands and what they print are real,
-of a rehearsal that the tests play (`tests/rehearsal`); hashes are left out. [CONTRIBUTING.md](../CONTRIBUTING.md) has
-the same steps by role, [checks.md](checks.md) explains the rules. This page is written by
-`python -m tests.rehearsal --write docs/tutorial.md`."""
+of a rehearsal that the tests play (`tests/rehearsal`); hashes are left out. What the forge says to a pull request is
+said by the steps of its workflows, with the event's payload; findings are shown as its page shows them.
+[CONTRIBUTING.md](../CONTRIBUTING.md) has the same steps by role, [checks.md](checks.md) explains the rules. This page
+is written by `python -m tests.rehearsal --write docs/tutorial.md`."""
 
 
 def tutorial(stage: Stage) -> str:
