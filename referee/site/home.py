@@ -1,7 +1,7 @@
 """The home page: which papers are here, which claims held, who checked, how to run them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,12 @@ from referee.verdicts import Verdict
 
 SPOKEN = 2  # claims in words on a card
 AUTHORS = 3  # that a card names
+DECIDED: Mapping[str | None, str] = {
+    "accept": "accepted, to be published",
+    "revise": "to be revised",
+    "reject": "rejected",
+}
+"""What an editor decided, in words, of what is not published."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +150,14 @@ def checked(site: Site, s: Standing) -> str:
     """Who refereed a project, in words."""
     if s.file.stage == "proposed":
         return "Claims only so far: there is nothing to referee yet."
-    reviewers = sorted(site.reviews(s.project.name).reviews)
-    if not reviewers:
+    written = site.reviews(s.project.name)
+    if not written.reviews:
         return "Nobody has refereed this yet."
-    names = _listed(reviewers)
+    names = _listed(sorted(written.reviews))
     if s.file.stage == "published":
         return f"Refereed by {names}, and accepted."
-    return f"Reviewed by {names}; not decided yet."
+    decided = DECIDED.get(written.decision.head.decision if written.decision else None, "not decided yet")
+    return f"Reviewed by {names}; {decided}."
 
 
 def _listed(names: list[str]) -> str:
@@ -158,14 +165,18 @@ def _listed(names: list[str]) -> str:
 
 
 def how_to_run(s: Standing) -> tuple[str, str]:
-    """The command for the smallest preset on real data that was published, and what it took."""
+    """The command for the smallest preset on real data that was published, and about what it took; '' and '' while
+    there is nothing to run."""
     published = [p for p in PRESETS_ORDER if p in s.evidence]
     preset = next((p for p in published if p != "smoke"), published[0] if published else "smoke")
     records = [e.record for e in s.evidence.get(preset, {}).values()]
     takes = ""
     if records:
         on = "with a GPU" if any(r.hardware.get("gpu") for r in records) else "on a CPU"
-        takes = f"{duration(sum(r.wall_s for r in records))} {on}"
+        took = sum(r.wall_s for r in records)
+        takes = f"{duration(took if took < 120 else 60 * round(took / 60))} {on}"
+    elif not published and not s.project.paper_file.is_file():
+        return "", ""
     return f"referee run {s.project.name} --preset {preset}", takes
 
 

@@ -104,12 +104,30 @@ def test_a_card_says_who_checked(root: Path, stage: str, reviewers: tuple[str, .
     assert says in cards(root).text[0]
 
 
+@pytest.mark.parametrize(
+    ("decision", "says"),
+    [
+        ("accept", "accepted, to be published"),
+        ("revise", "to be revised"),
+        ("reject", "rejected"),
+        ("null", "not decided yet"),
+    ],
+)
+def test_a_card_says_what_the_editor_decided(root: Path, decision: str, says: str) -> None:
+    add(root, "toy", stage="v2", reviewers=("ada",), accepted=True)
+    path = root / "reviews/toy/decision.md"
+    path.write_text(path.read_text().replace("decision: accept", f"decision: {decision}"))
+    assert f"Reviewed by ada; {says}." in cards(root).text[0]
+
+
 def test_a_card_says_how_to_run_it_on_real_data_and_how_long_that_takes(root: Path) -> None:
-    add(root, "toy")
+    folder = add(root, "toy", stage="proposed")
+    assert "referee run" not in cards(root).text[0]  # there is no code yet
+    (folder / "toy.py").write_text("")
     assert "referee run toy --preset smoke" in cards(root).text[0]
     publish(root, "toy", "smoke", "k50")
     publish(root, "toy", "laptop", "k50", wall_s=70.0)
-    publish(root, "toy", "laptop", "k5", wall_s=50.0)
+    publish(root, "toy", "laptop", "k5", wall_s=54.0)
     publish(root, "toy", "paper", "k50", wall_s=9000.0, hardware={"cpu": "A CPU", "gpu": "A GPU"})
     assert "referee run toy --preset laptop · 2 min on a CPU" in cards(root).text[0]
 
