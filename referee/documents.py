@@ -24,6 +24,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -220,6 +221,24 @@ UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 line breaks that editors do not show."""
 
 
+class _Composer(yaml.composer.Composer, yaml.resolver.Resolver):
+    """Builds nodes of what was read before."""
+
+    def __init__(self, events: Iterable[yaml.Event]):
+        yaml.composer.Composer.__init__(self)
+        yaml.resolver.Resolver.__init__(self)
+        self.events = deque(events)
+
+    def check_event(self, *kinds: type[yaml.Event]) -> bool:
+        return bool(self.events) and isinstance(self.events[0], kinds)
+
+    def peek_event(self) -> yaml.Event:
+        return self.events[0]
+
+    def get_event(self) -> yaml.Event:
+        return self.events.popleft()
+
+
 class Tree:
     """A file as YAML nodes: turns them into plain values, remembers where each one stands, gathers what is wrong."""
 
@@ -248,26 +267,15 @@ class Tree:
     def compose(self, text: str) -> yaml.Node | None:
         """The document's root node; refuses what could be used to harm before building anything."""
         try:
-            depth = documents = 0
-            for event in yaml.parse(text, Loader=yaml.SafeLoader):
-                line = self._at(event.start_mark)
-                if isinstance(event, yaml.CollectionStartEvent):
-                    depth += 1
-                    if depth > MAX_DEPTH:
-                        raise self._stop(line, "003", f"nested more than {MAX_DEPTH} levels deep.")
-                elif isinstance(event, yaml.CollectionEndEvent):
-                    depth -= 1
-                elif isinstance(event, yaml.DocumentStartEvent):
-                    documents += 1
-                    if documents > 1:
-                        raise self._stop(line, "003", "a second document ('---'); a file holds one.")
-                if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-                    what = "an alias" if isinstance(event, yaml.AliasEvent) else "an anchor"
-                    message = f"{what} ('{event.anchor}'); write the value out where it is used."
-                    raise self._stop(line, "003", message)
-                if (tag := getattr(event, "tag", None)) is not None:
-                    raise self._stop(line, "003", f"a tag ('{tag}'); plain values only.")
-            return yaml.compose(text, Loader=yaml.SafeLoader)
+            try:
+                if yaml.reader.Reader.NON_PRINTABLE.search(text):
+                    raise yaml.YAMLError
+                events = self._inert(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+            except (yaml.YAMLError, UnicodeError):
+                # libyaml is ten times faster; what it refuses is read again in Python, for the same words everywhere.
+                events = self._inert(yaml.parse(text, Loader=yaml.SafeLoader))
+            node: yaml.Node | None = _Composer(events).get_single_node()
+            return node
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             what = " ".join(filter(None, (error.context, error.problem)))
@@ -281,6 +289,31 @@ class Tree:
             code = int(error.character)  # a number when the input is text
             message = f"the character U+{code:04X} is not allowed; delete it."
             raise self._stop(line, "002", message) from None
+
+    def _inert(self, events: Iterable[yaml.Event]) -> list[yaml.Event]:
+        """What stands in a document, if none of it could be used to harm."""
+        found = []
+        depth = documents = 0
+        for event in events:
+            found.append(event)
+            line = self._at(event.start_mark)
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    raise self._stop(line, "003", f"nested more than {MAX_DEPTH} levels deep.")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise self._stop(line, "003", "a second document ('---'); a file holds one.")
+            if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+                what = "an alias" if isinstance(event, yaml.AliasEvent) else "an anchor"
+                message = f"{what} ('{event.anchor}'); write the value out where it is used."
+                raise self._stop(line, "003", message)
+            if (tag := getattr(event, "tag", None)) is not None:
+                raise self._stop(line, "003", f"a tag ('{tag}'); plain values only.")
+        return found
 
     def value(self, node: yaml.Node | None, path: Path_) -> Any:
         """Plain Python values: dict, list, str, int, Decimal, bool or None."""
