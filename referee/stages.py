@@ -73,9 +73,18 @@ def declared(text: str) -> Declared:
 
 
 def stated_stage(text: str) -> str | None:
-    """The stage alone, without reading the rest of the file, which may be wrong: far faster."""
-    stage = re.search(r"^stage:[ \t]*['\"]?(\w+)", text, re.MULTILINE)
-    return stage[1] if stage else None
+    """The stage alone, without reading the rest of the file, which may be wrong: far faster. A file in braces, like
+    JSON, is read whole."""
+    stage = re.search(r"^(['\"]?)stage\1[ \t]*:[ \t]*['\"]?(\w+)", text, re.MULTILINE)
+    if stage or not text.lstrip().startswith("{"):
+        return stage[2] if stage else None
+    tree = Tree("project.yaml", "PRJ")
+    try:
+        data = tree.value(tree.compose(text), ())
+    except DocumentError:
+        return None
+    said = data.get("stage") if isinstance(data, dict) else None
+    return said if isinstance(said, str) else None
 
 
 def stated_team(text: str) -> frozenset[str]:
@@ -679,7 +688,7 @@ def additional(assignment: Mapping[str, Sequence[str]], paper: str, handle: str)
     """What to say of a review by somebody whom it was not assigned to."""
     whose = ", ".join(assignment.get(paper, ())) or "nobody"
     return (
-        f"'{printable(handle, 40)}' is not assigned to '{paper}' ({whose} is, in {ASSIGNMENT}): an additional review. "
+        f"'{printable(handle, 40)}' is not assigned to '{paper}' ({ASSIGNMENT}: {whose}): an additional review. "
         "Its findings are answered like others; it does not count towards those that open version 2, nor for grades."
     )
 

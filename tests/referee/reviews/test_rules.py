@@ -294,7 +294,7 @@ def test_reviews_that_count_are_by_those_assigned(cohort: Cohort) -> None:
     assert found("REV-036") == found("STG-004") == []  # nothing is assigned
     assign(cohort, "{toy: [Carol, dave]}")
     (said,) = found("REV-036")
-    assert said.startswith("warning bo.md: 'bo' is not assigned to 'toy' (Carol, dave is")
+    assert said.startswith("warning bo.md: 'bo' is not assigned to 'toy' (reviews/assignment.yaml: Carol, dave)")
     (said,) = found("STG-004")
     assert "there is 1 by those assigned (Carol, dave), and 1 more that does not count" in said
     assign(cohort, "{toy: [Carol, bo]}")
