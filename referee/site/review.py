@@ -26,7 +26,7 @@ from referee.reviews import SEVERITIES, Answer, Evidence, Finding, Place, Reply,
 from referee.site.model import Site
 from referee.site.readme import harmless
 from referee.site.writing import macro, md
-from referee.stages import declared, stated_stage
+from referee.stages import declared
 from referee.standing import Standing
 from referee.status import DUE
 
@@ -426,8 +426,9 @@ def stages(site: Site, paper: str) -> list[tuple[datetime | None, str]]:
     for entry in (listed or b"").decode("utf-8", "replace").split("\x01")[1:]:
         head, _, patch = entry.partition("\n")
         sha, _, seconds = head.partition(" ")
-        stage = stated_stage(re.sub(r"^(?!\+(?!\+\+ )).*\n?|^\+", "", patch, flags=re.MULTILINE))
-        plain = stage is not None or (plain and not re.search(r"^-stage:", patch, re.MULTILINE))
+        line = re.search(r"^\+stage:[ \t]*['\"]?(\w+)", patch, re.MULTILINE)
+        stage = line[1] if line else None
+        plain = line is not None or (plain and not re.search(r"^-stage:", patch, re.MULTILINE))
         if not plain:
             try:
                 stage = declared(site.history.text(sha, path) or "").stage

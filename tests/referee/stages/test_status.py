@@ -249,3 +249,18 @@ def test_an_assignment_that_cannot_be_used(root: Path, text: str, rule: str) -> 
 )
 def test_durations(seconds: int, words: str) -> None:
     assert duration(timedelta(seconds=seconds)) == words
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"family": "vae", "stage": "v1"}',
+        '{\n "note": "stage: v2",\n "stage": "v1"\n}',
+        "{family: vae, stage: v1}",
+        "'stage': v1\nfamily: vae\n",
+        '{"stage": 1}',
+        '{"stage": "v1"',
+    ],
+)
+def test_the_stage_is_seen_however_the_file_is_written(text: str) -> None:
+    assert stated_stage(text) == declared(text).stage
