@@ -156,6 +156,7 @@ def test_every_data_set_has_a_page_of_its_own_whatever_records_call_it(root: Pat
     assert len({path.lower() for path in paths}) == len(paths)
     for path in paths:
         assert path.removeprefix("results/").removesuffix(".md").replace("-", "").replace("_", "").isalnum(), path
+    assert "results/readme.md" not in [path.lower() for path in paths]  # builders take it for an index
     assert "results/MNIST.md" in paths  # a name that is plain stays as it is
     assert not any("<script>alert" in text or "</title>" in text for _, text in texts(root))
 
