@@ -32,7 +32,7 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_SAID = 20  # findings of a project that are kept
 MAX_WORDS = 400  # letters of each
 
-_Line = Annotated[str, StringConstraints(max_length=MAX_WORDS + 1)]
+_Line = Annotated[str, StringConstraints(max_length=MAX_WORDS)]
 
 
 class PaperNight(Part):
@@ -101,7 +101,9 @@ def _paper(p: dict[str, Any]) -> PaperNight:
     counts = p["counts"]
     worst = "error" if counts["error"] else "warning"
     said = [
-        printable(f"{f['rule']} {f['file']}: {f['message']}", MAX_WORDS)
+        printable(f"{f['rule']} {f['file']}: {f['message']}", MAX_WORDS)[
+            :MAX_WORDS
+        ]  # what is shown by its code is longer
         for f in p["findings"]
         if f["severity"] == worst
     ]

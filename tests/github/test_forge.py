@@ -1,17 +1,21 @@
 """What the workflows ask of GitHub: a fake API of the standard library answers, with payloads of the real shape."""
 
+import io
 import json
+import os
 import re
 import subprocess
 import sys
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from common.errors import UserError
-from referee import forge
+from referee import forge, nightly
 from referee.cli import main
 
 REPOSITORY = "somewhere/papers"
@@ -22,6 +26,12 @@ OLD = "b" * 40
 # -- A fake GitHub -----------------------------------------------------------------------------------------------------
 
 
+class Moved(NamedTuple):
+    """A thing that lies elsewhere."""
+
+    to: str
+
+
 class GitHub:
     """Answers GET from `things`; keeps what was written in `written`."""
 
@@ -30,11 +40,13 @@ class GitHub:
         self.written: list[tuple[str, str, dict]] = []
         self.asked: list[tuple[str, dict]] = []
         self.tokens: set[str | None] = set()
+        self.told: dict[str, str | None] = {}  # path -> the token that came with the last request
 
     def serve(self, request, method):
         url = urlsplit(request.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         self.tokens.add(request.headers.get("Authorization"))
+        self.told[url.path] = request.headers.get("Authorization")
         if method != "GET":
             body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
             self.written.append((method, url.path, body))
@@ -43,6 +55,8 @@ class GitHub:
         if url.path not in self.things:
             return 404, {"message": "Not Found"}
         thing = self.things[url.path]
+        if isinstance(thing, Moved):
+            return 302, thing.to
         if isinstance(thing, list):
             page, size = int(query["page"]), int(query["per_page"])
             thing = thing[(page - 1) * size : page * size]
@@ -56,7 +70,12 @@ def github(monkeypatch):
     class Handler(BaseHTTPRequestHandler):
         def answer(self):
             status, body = fake.serve(self, self.command)
-            raw = json.dumps(body).encode()
+            if status == 302:
+                self.send_response(302)
+                self.send_header("Location", body)
+                self.end_headers()
+                return
+            raw = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
@@ -430,6 +449,134 @@ def test_a_night_that_failed_opens_one_issue_and_the_next_updates_it(github, nig
     github.things[there] = [*github.things[there], ours]
     assert main(["forge", "issue", str(night)]) == 0
     assert github.written[1][:2] == ("PATCH", f"{there}/77")
+
+
+# -- The status of a night ---------------------------------------------------------------------------------------------
+
+
+def outcome(paper, *findings, stage="v1"):
+    counts = {s: sum(f["severity"] == s for f in findings) for s in ("error", "warning", "note")}
+    return {"paper": paper, "stage": stage, "passed": not counts["error"], "counts": counts, "findings": list(findings)}
+
+
+def test_a_night_is_told_in_one_text(repository, tmp_path, monkeypatch, capsys):
+    for name, value in {"GITHUB_RUN_ID": "9", "TESTS": "success", "PROJECTS": "failure"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    monkeypatch.setenv("GITHUB_REPOSITORY", REPOSITORY)
+    wrong = {
+        "rule": "RES-003",
+        "severity": "error",
+        "file": "projects/iwae/x",
+        "line": 1,
+        "message": "no\x1b[31m " * 99,
+    }
+    odd = {"rule": "NB-001", "severity": "warning", "file": "projects/vae/y", "line": 1, "message": "hm"}
+    folder = tmp_path / "left"
+    folder.mkdir()
+    (folder / "status-0.json").write_text(json.dumps({"papers": [outcome("iwae", wrong, odd), outcome("dcgan")]}))
+    (folder / "status-1.json").write_text(json.dumps({"papers": [outcome("vae", odd)]}))
+    (folder / "status-2.json").write_text('{"papers": [')
+    assert main(["forge", "status", str(folder)]) == 0
+    night = nightly.parse(capsys.readouterr().out.encode(), "what it printed")
+    found = {p.paper: (p.passed, p.errors, p.warnings, len(p.said)) for p in night.papers}
+    assert found == {
+        "dcgan": (True, 0, 0, 0),
+        "iwae": (False, 1, 1, 1),
+        "realnvp": (False, 0, 0, 1),  # its job broke off
+        "vae": (True, 0, 1, 1),
+    }
+    assert "\x1b" not in night.papers[1].said[0]
+    assert len(night.papers[1].said[0]) <= nightly.MAX_WORDS
+    assert (night.run, night.tests, night.projects) == (
+        "https://github.com/somewhere/papers/actions/runs/9",
+        "success",
+        "failure",
+    )
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True)
+    assert night.commit == head.stdout.strip()
+    assert not night.passed
+
+
+NIGHT = {"commit": "a" * 40, "finished": "2026-11-21T03:04:05Z", "papers": []}
+
+
+def archive(**files):
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as made:
+        for name, text in files.items():
+            made.writestr(name.replace("__", "/").replace("_json", ".json"), text)
+    return written.getvalue()
+
+
+def artifact(number, **more):
+    run = {"repository_id": 1, "head_repository_id": 1, "head_branch": "main", **more.pop("run", {})}
+    return {"id": number, "name": "night", "expired": False, "workflow_run": run, **more}
+
+
+@pytest.fixture
+def kept(github, repository):
+    """What GitHub keeps: from a fork, from another branch, under another name, expired; then the right ones."""
+    listed = [
+        artifact(1, run={"head_repository_id": 2}),
+        artifact(2, run={"head_branch": "trial"}),
+        artifact(3, name="nights"),
+        artifact(4, expired=True),
+        artifact(5, workflow_run=None),
+        artifact(6),
+        artifact(7),
+    ]
+    there = f"/repos/{REPOSITORY}"
+    base = os.environ["GITHUB_API_URL"]
+    elsewhere = base.replace("127.0.0.1", "localhost")
+    github.things[there] = {"default_branch": "main"}
+    github.things[f"{there}/actions/artifacts"] = {"artifacts": listed}
+    github.things[f"{there}/actions/artifacts/6/zip"] = Moved(f"{elsewhere}/storage/6")
+    github.things["/storage/6"] = archive(night_json=json.dumps(NIGHT))
+    return repository
+
+
+def test_the_last_night_of_main_is_fetched(github, kept):
+    assert main(["forge", "fetch"]) == 0
+    assert nightly.last_night(kept).commit == "a" * 40
+    assert github.told["/storage/6"] is None  # the token stays with GitHub
+
+
+def test_where_no_night_is_kept_nothing_changes(github, kept, capsys):
+    (kept / "build").mkdir()
+    (kept / nightly.FILE).write_text(json.dumps(NIGHT))
+    github.things[f"/repos/{REPOSITORY}/actions/artifacts"] = {"artifacts": []}
+    assert main(["forge", "fetch"]) == 0
+    assert "no full re-run yet" in capsys.readouterr().err
+    assert nightly.last_night(kept) is not None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"no archive",
+        archive(),
+        archive(night_json="{}"),
+        archive(other_json=json.dumps(NIGHT)),
+        archive(__etc__night_json=json.dumps(NIGHT)),
+        archive(night_json=json.dumps(NIGHT), more_json=""),
+        archive(night_json=json.dumps({**NIGHT, "run": "javascript:alert(1)"})),
+        archive(night_json=json.dumps({**NIGHT, "surprise": 1})),
+    ],
+    ids=range(8),
+)
+def test_what_is_no_status_is_refused_and_not_kept(github, kept, raw, capsys):
+    github.things["/storage/6"] = raw
+    assert main(["forge", "fetch"]) != 0
+    assert "Traceback" not in (said := capsys.readouterr().err)
+    assert "night.json" in said
+    assert not (kept / nightly.FILE).exists()
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(github, kept, monkeypatch):
+    monkeypatch.setattr(nightly, "MAX_BYTES", 1000)
+    github.things["/storage/6"] = archive(night_json=json.dumps(NIGHT) + " " * 2000)
+    assert main(["forge", "fetch"]) != 0
 
 
 # -- papers ------------------------------------------------------------------------------------------------------------
