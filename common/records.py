@@ -27,6 +27,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -267,20 +268,25 @@ def _local_imports(start: Path, root: Path) -> set[Path]:
         if path in seen:
             continue
         seen.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            else:
+        for module in _imported(path.read_text(encoding="utf-8")):
+            parts = module.split(".")
+            if parts[0] != "common" or any(".".join(parts[: i + 1]) in NO_INFLUENCE for i in range(len(parts))):
                 continue
-            for module in modules:
-                parts = module.split(".")
-                if parts[0] != "common" or any(".".join(parts[: i + 1]) in NO_INFLUENCE for i in range(len(parts))):
-                    continue
-                base = root.joinpath(*parts)
-                todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
+            base = root.joinpath(*parts)
+            todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
     return seen
+
+
+@lru_cache(maxsize=256)  # many papers import the same modules
+def _imported(source: str) -> tuple[str, ...]:
+    """The modules that source text imports, and what may be modules in them."""
+    modules: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(modules)
 
 
 def _without(names: Iterable[str], source: str) -> str:
@@ -328,6 +334,7 @@ def _without(names: Iterable[str], source: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+@lru_cache(maxsize=256)
 def _without_prose(source: str) -> str:
     """Source text without comments, docstrings and blank lines; the rest is kept to the letter."""
     lines = source.splitlines()

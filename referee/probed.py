@@ -45,13 +45,16 @@ class ProbeRun:
     finished: str  # UTC, ISO 8601
 
 
-def probe_digest(project: Project) -> str:
+def probe_digest(project: Project, code: str) -> str:
     """A digest of what a project's probes look at: its code and its instances, not the probes. Comments do not count.
+
+    Args:
+        code: the paper's code digest (`records.code_digest`).
 
     Raises:
         SyntaxError: a file is not Python.
     """
-    digest = hashlib.sha256(records.code_digest(project.paper_file).encode())
+    digest = hashlib.sha256(code.encode())
     digest.update(ast.unparse(ast.parse(project.paper_file.read_text(encoding="utf-8"))).encode())
     return digest.hexdigest()
 
@@ -63,7 +66,7 @@ def save_probes(project: Project, results: Sequence[Mapping[str, Any]], finished
         "project": project.name,
         "finished": finished,
         "git_sha": records.git_sha(project.root),
-        "digest": probe_digest(project),
+        "digest": probe_digest(project, records.code_digest(project.paper_file)),
         "environment": records.environment(),
         "probes": list(results),
     }

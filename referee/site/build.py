@@ -88,6 +88,8 @@ def build(root: Path, *, strict: bool = False, output: Path | None = None) -> Bu
             os.replace(fresh, html)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+            if old.exists() and not html.exists():
+                os.replace(old, html)
         shutil.rmtree(old, ignore_errors=True)
     return Built(html, sum(path.endswith(".md") for path in pages), warnings)
 

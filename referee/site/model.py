@@ -56,6 +56,7 @@ class Site:
     repository: str = ""
     url: str = ""
     _reviews: dict[str, Reviews] = field(default_factory=dict, repr=False, compare=False)
+    _frozen: dict[str, Freeze | None] = field(default_factory=dict, repr=False, compare=False)
 
     def standing(self, paper: str) -> Standing:
         """One project's. KeyError if there is none."""
@@ -72,7 +73,7 @@ class Site:
         """Project -> the handles of those who are to review it."""
         try:
             return load_assignment(self.root)
-        except UserError:
+        except UserError:  # which is among the problems
             return {}
 
     @cached_property
@@ -104,10 +105,12 @@ class Site:
 
     def freeze(self, paper: str) -> Freeze | None:
         """The acceptance of a project's proposal."""
-        try:
-            return freeze(self.history, paper, "HEAD") if self.history else None
-        except HistoryError:
-            return None
+        if paper not in self._frozen:
+            try:
+                self._frozen[paper] = freeze(self.history, paper, "HEAD") if self.history else None
+            except HistoryError:
+                self._frozen[paper] = None
+        return self._frozen[paper]
 
     @cached_property
     def _by_name(self) -> dict[str, Standing]:
@@ -141,6 +144,10 @@ def load_site(root: Path) -> Site:
     except DocumentError as error:
         problems += str(error).splitlines()
         course = ROLLING
+    try:
+        load_assignment(root)
+    except DocumentError as error:
+        problems += str(error).splitlines()
     addresses = {}
     for name in ("SITE_REPOSITORY", "SITE_URL"):
         addresses[name] = os.environ.get(name, "").rstrip("/")

@@ -209,7 +209,7 @@ def _probed(s: Standing, run: ProbeRun | None) -> dict[str, Any] | None:
     if run is None:
         return None
     try:
-        stale = probe_digest(s.project) != run.digest
+        stale = s.digest is None or probe_digest(s.project, s.digest) != run.digest
     except (OSError, SyntaxError, UnicodeDecodeError):
         stale = True
     return {"day": run.finished[:10], "stale": stale, "passed": sum(p.passed for p in run.probes)}

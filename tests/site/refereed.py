@@ -391,7 +391,7 @@ def make(root: Path) -> Path:
 
     _version_1(made)
     reviewed = made.commit("2026-02-20", "Version 1")
-    made.write("reviews/assignment.yaml", "toys: [bo, carol]\n")
+    made.write("reviews/assignment.yaml", f"seed: 1\ninputs: '{'0' * 64}'\nreviewers: {{toys: [bo, carol]}}\n")
     made.write("reviews/toys/carol.md", review("carol", reviewed, "minor"))
     made.write("reviews/toys/bo.md", review("bo", reviewed, "accept"))
     made.commit("2026-03-10", "Reviews")
