@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from referee.checklist import load_checklist
 from referee.documents import parse_yaml, split_front_matter
@@ -85,15 +86,24 @@ def families(site: Site) -> list[Family]:
     return sorted(found.values(), key=lambda f: (order.get(f.name, len(order)), f.name))
 
 
+class Probe(NamedTuple):
+    """An executable check of the mathematics: what it proves, and the module that has it."""
+
+    proves: str
+    module: str
+
+
 @cache
-def registry() -> dict[str, str]:
-    """The probes there are and what each proves, as `common.probes` lists them; it is read, not run."""
+def registry() -> dict[str, Probe]:
+    """The probes there are, as `common.probes` lists and imports them; it is read, not run."""
     found = importlib.util.find_spec("common")
     assert found is not None
     assert found.origin is not None
     source = (Path(found.origin).parent / "probes" / "__init__.py").read_text(encoding="utf-8")
-    listed = re.findall(r"^    ([a-z_]+) {2,}(\S.*)$", ast.get_docstring(ast.parse(source), clean=False) or "", re.M)
-    return {name: statement for name, statement in listed if name != "probe"}
+    tree = ast.parse(source)
+    listed = re.findall(r"^    ([a-z_]+) {2,}(\S.*)$", ast.get_docstring(tree, clean=False) or "", re.MULTILINE)
+    imported = {a.name: n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    return {name: Probe(proves, imported[name]) for name, proves in listed if name != "probe"}
 
 
 def pages(site: Site) -> Iterable[Page]:
@@ -108,7 +118,8 @@ def pages(site: Site) -> Iterable[Page]:
             "<!-- referee:projects -->\n<!-- /referee:projects -->\n"
         )
         text = rewrite(text, source, family.path, known, site.root, site.repository)
-        generated = {"projects": partial(projects, family), "probes": partial(probes, family)}
+        explained = (site.root / "common" / "__init__.py").is_file()
+        generated = {"projects": partial(projects, family), "probes": partial(probes, family, explained)}
         yield Page(family.path, fill(text, generated, source))
 
 
@@ -160,13 +171,19 @@ def _rows(members: Iterable[Standing]) -> Iterator[list[str]]:
         ]
 
 
-def probes(family: Family) -> str:
-    """Which probes apply, what each proves, and which projects offer it."""
+def probes(family: Family, explained: bool) -> str:
+    """Which probes apply, what each proves, and which projects offer it.
+
+    Args:
+        explained: whether the site has the reference of `common`, to link to.
+    """
     offered = [name for s in family.members for name in s.file.probes if name in registry()]
     rows = []
     for name in dict.fromkeys([*family.probes, *offered]):
         users = [
             f"[{md(s.project.name)}](../projects/{s.project.name}.md)" for s in family.members if name in s.file.probes
         ]
-        rows.append([f"`{name}`", md(registry()[name]), ", ".join(users) or "–"])
+        probe = registry()[name]
+        shown = f"[`{name}`](../reference/{probe.module}.md#{name})" if explained else f"`{name}`"
+        rows.append([shown, md(probe.proves), ", ".join(users) or "–"])
     return table(["probe", "proves that", "offered by"], rows)

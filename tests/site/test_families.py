@@ -80,7 +80,14 @@ def test_the_registry_is_that_of_the_probes() -> None:
     assert set(found) <= set(common.probes.__all__)
     helpers = {"ProbeResult", "batch_mean", "log_marginal", "per_example"}
     assert set(common.probes.__all__) - set(found) == helpers
-    assert all(found.values())
+    assert all(probe.proves for probe in found.values())
+    for name, probe in found.items():
+        assert getattr(common.probes, name).__module__ == probe.module
+
+
+def test_probes_lead_to_their_explanation_where_the_site_has_it(repository: Path) -> None:
+    assert "| [`bound`](../reference/common.probes.likelihood.md#bound) |" in page(load_site(ROOT), "vae")
+    assert "| `bound` |" in page(load_site(repository), "vae")
 
 
 def test_what_checks_expect_of_a_family_its_page_names(real: dict[str, families.Family]) -> None:
