@@ -152,8 +152,8 @@ def projects(family: Family) -> str:
     """How the family's projects differ: paper, year, data, measures, what their claims came to."""
     if not family.members:
         return (
-            "None yet. [Propose a paper](../guides/developers.md): `referee new --help` "
-            f"with `--family {family.name}` begins one.\n"
+            "None yet. [Propose a paper](../guides/developers.md): "
+            f"`referee new <paper> --family {family.name} …` begins one.\n"
         )
     return table(["project", "year", "data", "measured", "stage", "claims"], list(_rows(family.members)))
 

@@ -217,6 +217,18 @@ def test_a_gpu_is_reached_only_through_three_locks():
     assert approval == ['.venv/bin/referee forge approved "$PULL" "$COMMIT" >> "$GITHUB_OUTPUT"']
 
 
+def test_the_site_is_made_of_main_and_published_by_a_job_that_runs_nothing():
+    site = load(GITHUB / "workflows" / "site.yml")
+    assert set(site["on"]) == {"push", "schedule", "workflow_dispatch"}
+    assert site["on"]["push"] == {"branches": ["main"]}
+    build, deploy = site["jobs"]["build"], site["jobs"]["deploy"]
+    assert set(build["permissions"].values()) == {"read"}
+    assert "make site" in [step.get("run") for step in build["steps"]]
+    assert re.search(r"^site:.*\n\t.*--strict", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert deploy["needs"] == "build"
+    assert [set(step) for step in deploy["steps"]] == [{"name", "id", "uses"}]
+
+
 def commands():
     """Every command of every step, as a list of words, with the workflow it is from."""
     for workflow, step in steps():

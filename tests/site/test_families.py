@@ -109,7 +109,7 @@ def test_projects_are_listed_with_what_came_out(repository: Path) -> None:
     for status, n in counts.items():
         assert f"</span> {n} {status}</span>" in row
     assert "None yet" not in text
-    assert "`referee new --help`" in page(site, "mixture")
+    assert "`referee new <paper> --family mixture …`" in page(site, "mixture")
 
 
 def test_probes_say_what_they_prove_and_who_offers_them(copy: Path) -> None:
