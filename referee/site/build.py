@@ -3,21 +3,31 @@
     build/site/tree    Markdown, pictures, data: only what changed is written, what is no longer made goes
     build/site/html    the finished site; put in place whole, so that an interrupted build leaves the old one
 
+mkdocs builds everything each time. Where only some files of the tree changed since the last site, and nothing that all
+pages show, the other pages are taken from there; `--strict` builds all of them, since only so every link is checked.
+
 The tree needs nothing but a reader of Markdown: another builder that reads `mkdocs.yml` can be put in mkdocs' place.
 """
 
 import argparse
 import contextlib
 import fcntl
+import hashlib
+import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from common.errors import UserError
+from common.records import write_text
 from referee.project import UsageError, find_root
 from referee.site import course, families, guides, home, notebooks, project, reference, register, results, vendor
 from referee.site.model import Page, Site, load_site
@@ -36,6 +46,10 @@ SECTIONS = {
 """Title -> folder of the tree, for each tab after the home page, whose gallery leads to the projects."""
 
 CONFIG = "mkdocs.yml"
+STATE = ".state.json"
+ALWAYS = ("404.html", "sitemap.xml", "sitemap.xml.gz", "search/search_index.json", "search/search_index.js")
+"""What mkdocs makes of all pages together, each time."""
+
 ASSETS = Path(__file__).with_name("assets")
 WATCHED = ("projects", "reviews", "docs", "benchmarks", "course.yaml", "mkdocs.yml", "CONTRIBUTING.md", "README.md")
 """Where a change builds the site that is served anew."""
@@ -71,6 +85,7 @@ def build(root: Path, *, strict: bool = False, output: Path | None = None) -> Bu
         raise UserError(f"{root} has no {CONFIG}, which says how the site is made.")
     site = load_site(root)
     pages, files, without = collect(site)
+    nav = navigation(pages.values())
     tree, html, fresh, old = (output / name for name in ("tree", "html", ".new", ".old"))
     with _alone(output):
         write_tree(tree, files)
@@ -78,14 +93,24 @@ def build(root: Path, *, strict: bool = False, output: Path | None = None) -> Bu
             os.replace(old, html)
         for left in (fresh, old):
             shutil.rmtree(left, ignore_errors=True)
+        state = _state(site, files, nav)
+        changed = None if strict else _changed(state, output)
         try:
-            said = _mkdocs(site, tree, fresh, navigation(pages))
+            if changed is not None:
+                _link(html, fresh, {*map(_output, changed), *ALWAYS})
+            said = _mkdocs(site, tree, fresh, nav, dirty=changed is not None)
+            if changed is not None:
+                _merge_search(html, fresh, {*map(_output, changed)})
+            _search_from_a_folder(fresh)
             warnings = tuple(message.replace(f"{root}/", "") for message in (*site.problems, *without, *said))
             if strict and warnings:
                 raise UserError("\n".join(["the site is not built; --strict makes these errors:", *warnings]))
+            (output / STATE).unlink(missing_ok=True)
             if html.exists():
                 os.replace(html, old)
             os.replace(fresh, html)
+            if not said:  # else the next build says it again
+                write_text(output / STATE, json.dumps(state))
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
             if old.exists() and not html.exists():
@@ -185,15 +210,94 @@ def _same(target: Path, content: bytes | Path) -> bool:
     return (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
 
 
-def navigation(pages: Iterable[str]) -> list[Any]:
+def navigation(pages: Iterable[Page]) -> list[Any]:
     """What mkdocs calls `nav`: the home page, then a section for each folder, its index first."""
-    paths = [p for p in pages if p.endswith(".md")]
-    nav: list[Any] = [p for p in paths if p == "index.md"]
+    titled = [{_title(page): page.path} for page in pages if page.path.endswith(".md")]
+    nav: list[Any] = [entry for entry in titled if "index.md" in entry.values()]
     for title, folder in SECTIONS.items():
-        inside = sorted((p for p in paths if p.startswith(folder)), key=lambda p: p != f"{folder}index.md")
+        inside = [(path, entry) for entry in titled for path in entry.values() if path.startswith(folder)]
+        inside.sort(key=lambda found: found[0] != f"{folder}index.md")
         if inside:
-            nav.append({title: inside})
+            nav.append({title: [entry for _, entry in inside]})
     return nav
+
+
+def _title(page: Page) -> str:
+    """A page's title as HTML: as its head states it, else its first heading."""
+    text = page.text.decode() if isinstance(page.text, bytes) else page.text
+    head = re.match(r"---\n(.*?\n)---\n", text, re.DOTALL)
+    if head and (stated := re.search(r"^title:[ \t]*(.+)$", head[1], re.MULTILINE)):
+        return str(yaml.safe_load(stated[1]))
+    heading = re.search(r"^# +(.+?)(?: *\{[^}]*\})?$", text, re.MULTILINE)
+    return heading[1].replace("`", "") if heading else Path(page.path).stem
+
+
+# -- Building again what changed ---------------------------------------------------------------------------------------
+
+
+def _state(site: Site, files: Mapping[str, bytes | Path], nav: list[Any]) -> dict[str, Any]:
+    """What the HTML is made from: for all pages together, and file by file."""
+    theme = sorted(p for p in (site.root / "referee" / "site" / "theme").rglob("*") if p.is_file())
+    common = [
+        *((site.root / CONFIG).read_bytes(), json.dumps(nav).encode(), site.url.encode(), site.repository.encode()),
+        *(p.read_bytes() for p in theme),
+        *(f"{d.name} {d.version}".encode() for d in map(distribution, ("mkdocs", "mkdocs-material", "Markdown"))),
+        json.dumps(sorted(path for path in files if path.endswith(".md"))).encode(),
+    ]
+    digest = hashlib.sha256(b"\0".join(common)).hexdigest()
+    return {"common": digest, "files": {path: _signature(content) for path, content in files.items()}}
+
+
+def _signature(content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    found = content.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _changed(state: Mapping[str, Any], output: Path) -> set[str] | None:
+    """The files of the tree that are not as they were when the site was built last; None where all is built anew."""
+    try:
+        before = json.loads((output / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if before.get("common") != state["common"] or not (output / "html").is_dir():
+        return None
+    one, other = before["files"], state["files"]
+    return {path for path in {*one, *other} if one.get(path) != other.get(path)}
+
+
+def _output(path: str) -> str:
+    """Where the site has a file of the tree."""
+    return f"{path.removesuffix('.md')}.html" if path.endswith(".md") else path
+
+
+def _link(html: Path, fresh: Path, without: set[str]) -> None:
+    """Fill a folder with the files of the last site, but for some."""
+    for path in html.rglob("*"):
+        name = path.relative_to(html).as_posix()
+        if path.is_file() and name not in without:
+            target = fresh / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, target)
+
+
+def _merge_search(html: Path, fresh: Path, changed: set[str]) -> None:
+    """Put into the index of the pages that were built anew what it says of the others."""
+    path = Path("search") / "search_index.json"
+    before, after = (json.loads((folder / path).read_text(encoding="utf-8")) for folder in (html, fresh))
+    entries: dict[str, list[Any]] = {}
+    for entry in before["docs"]:
+        entries.setdefault(entry["location"].partition("#")[0], []).append(entry)
+    for page in changed & {*entries}:
+        entries[page] = []
+    for entry in after["docs"]:
+        entries.setdefault(entry["location"].partition("#")[0], []).append(entry)
+    after["docs"] = [entry for found in entries.values() for entry in found]
+    write_text(fresh / path, json.dumps(after, separators=(",", ":")))
+
+
+# -- mkdocs ------------------------------------------------------------------------------------------------------------
 
 
 class _Warnings(logging.Handler):
@@ -207,8 +311,12 @@ class _Warnings(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def _mkdocs(site: Site, tree: Path, target: Path, nav: list[Any]) -> list[str]:
-    """Run mkdocs on the tree; returns its warnings."""
+def _mkdocs(site: Site, tree: Path, target: Path, nav: list[Any], *, dirty: bool = False) -> list[str]:
+    """Run mkdocs on the tree; returns its warnings.
+
+    Args:
+        dirty: build only those pages that are not in the target yet.
+    """
     os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")  # an advertisement of Material's
     try:
         from mkdocs.commands.build import build as make
@@ -222,13 +330,12 @@ def _mkdocs(site: Site, tree: Path, target: Path, nav: list[Any]) -> list[str]:
     try:
         with _clock(site):
             config = load_config(str(site.root / CONFIG), docs_dir=str(tree), site_dir=str(target), nav=nav)
-            make(config)
+            make(config, dirty=dirty)
     except MkDocsException as error:
         raise UserError("\n".join(["mkdocs cannot build the site:", *kept.messages, str(error)])) from None
     finally:
         logger.removeHandler(kept)
-    _search_from_a_folder(target)
-    return kept.messages
+    return [message for message in kept.messages if not message.startswith("A 'dirty' build")]
 
 
 @contextlib.contextmanager

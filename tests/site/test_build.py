@@ -1,4 +1,4 @@
-"""Pages become a tree, the tree a site: only what changed is written, and the old site stays until the new one is done."""
+"""Pages become a tree, the tree a site: only what changed is written, and the old site stays until the end."""
 
 import fcntl
 import hashlib
@@ -17,7 +17,7 @@ from referee.cli import main
 from referee.site import build as building
 from referee.site.build import build, collect, navigation, write_tree
 from referee.site.model import Page, Site, load_site
-from tests.site.collection import add, empty, publish
+from tests.site.collection import add, empty, png, publish
 
 ROOT = Path(__file__).parents[2]
 Made = Callable[..., None]
@@ -133,10 +133,11 @@ def test_files_links_and_folders_take_each_others_places(tmp_path: Path) -> None
 
 def test_navigation() -> None:
     paths = ["projects/b.md", "guides/z.md", "guides/index.md", "results/x.md", "index.md", "register.json", "x.md"]
-    assert navigation(paths) == [
-        "index.md",
-        {"Results": ["results/x.md"]},
-        {"Guides": ["guides/index.md", "guides/z.md"]},
+    nav = navigation(Page(path, f"# {path}") for path in paths)
+    assert nav == [
+        {"index.md": "index.md"},
+        {"Results": [{"results/x.md": "results/x.md"}]},
+        {"Guides": [{"guides/index.md": "guides/index.md"}, {"guides/z.md": "guides/z.md"}]},
     ]
 
 
@@ -192,7 +193,7 @@ def test_a_warning_is_said_and_strictly_an_error_that_leaves_the_old_site(small:
     assert "#nowhere" in str(error.value)
     assert str(small) not in str(error.value)
     assert digests(built.html) == before
-    assert sorted(p.name for p in (small / "build" / "site").iterdir()) == [".lock", "html", "tree"]
+    assert sorted(p.name for p in (small / "build" / "site").iterdir()) == [".lock", ".state.json", "html", "tree"]
     built = build(small)
     assert len(built.warnings) == 2
     assert "Changed" in (built.html / "index.html").read_text()
@@ -225,7 +226,7 @@ def test_an_interrupted_build_leaves_the_old_site(small: Path, monkeypatch: pyte
     assert digests(html) == before
     os.replace(html, html.with_name(".old"))  # as where the process was killed
     shutil.rmtree(small / "build" / "site" / "tree")
-    monkeypatch.setattr(building, "_mkdocs", lambda *_: pytest.fail("no further"))
+    monkeypatch.setattr(building, "_mkdocs", lambda *_, **__: pytest.fail("no further"))
     with pytest.raises(pytest.fail.Exception):
         build(small)
     assert digests(html) == before
@@ -271,3 +272,90 @@ def test_every_module_that_makes_pages_is_asked() -> None:
 
 def test_the_real_repository_has_no_problems() -> None:
     assert load_site(ROOT).problems == ()
+
+
+# -- Building again what changed ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pages that mkdocs rendered, by path."""
+    from mkdocs.structure.pages import Page as Rendered
+
+    found: list[str] = []
+    render = Rendered.render
+
+    def noting(page: Rendered, *arguments: object) -> None:
+        found.append(page.file.src_uri)
+        render(page, *arguments)
+
+    monkeypatch.setattr(Rendered, "render", noting)
+    return found
+
+
+def test_what_changed_is_built_and_all_is_as_if_built_anew(
+    repository: Path, katex: None, tmp_path: Path, rendered: list[str]
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(repository, root, ignore=shutil.ignore_patterns("build"))
+    build(root)
+    everything = set(rendered)
+    rendered.clear()
+    build(root)
+    assert rendered == []
+
+    folder = root / "projects" / "toys"
+    (folder / "README.md").write_text("# A Paper on Toys\n\nBy them.\n\nA wholly new sentence.\n")
+    (folder / "results" / "laptop" / "small" / "samples.png").write_bytes(png(30, 20))
+    again = build(root).html
+    assert set(rendered) == {"projects/toys.md"}
+    assert "A wholly new sentence" in (again / "search" / "search_index.json").read_text()
+    rendered.clear()
+    assert digests(again) == digests(build(root, output=tmp_path / "anew").html)
+    assert set(rendered) == everything
+
+
+def test_all_is_built_where_all_pages_show_what_changed(small: Path, made: Made, rendered: list[str]) -> None:
+    def pages(title: str, *more: Page) -> None:
+        made(one=[Page("index.md", "# Home"), Page("guides/a.md", f"# {title}"), *more])
+
+    def again(**keywords: bool) -> list[str]:
+        rendered.clear()
+        build(small, **keywords)
+        return sorted(rendered)
+
+    pages("A")
+    both = ["guides/a.md", "index.md"]
+    assert again() == both
+    assert again() == []
+    assert again(strict=True) == both  # every link is checked
+    assert again() == []
+    pages("B")  # stands in the navigation
+    assert again() == both
+    pages("B", Page("x.md", "# X"))  # links to it are right now
+    assert again() == [*both, "x.md"]
+    pages("B")
+    assert again() == both
+    assert not (small / "build" / "site" / "html" / "x.html").exists()
+    (small / "mkdocs.yml").write_text((small / "mkdocs.yml").read_text() + "copyright: someone\n")
+    assert again() == both
+    (small / "build" / "site" / ".state.json").write_text("{")
+    assert again() == both
+
+
+def test_a_warning_is_said_again_and_again(small: Path, made: Made) -> None:
+    made(one=[Page("index.md", "# Home\n\n[gone](none.md)\n"), Page("guides/a.md", "# A")])
+    for _ in range(2):
+        (warning,) = build(small).warnings
+        assert "none.md" in warning
+
+
+def test_titles_in_the_navigation() -> None:
+    def title(text: str) -> str:
+        (found,) = navigation([Page("index.md", text)])
+        (name,) = found
+        return str(name)
+
+    assert title('---\ntitle: "A \\u0026lt;b\\u0026gt;"\nhide: [navigation]\n---\n\n# Other\n') == "A &lt;b&gt;"
+    assert title("---\nhide: [toc]\n---\nText.\n\n# `common.records` { #top }\n\n## Two\n") == "common.records"
+    assert title("no heading") == "index"
