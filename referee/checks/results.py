@@ -1,6 +1,7 @@
 """RES: records are readable, made by the present code on the right data, plausible, and what the tables show."""
 
 import ast
+import hashlib
 import json
 import math
 import re
@@ -14,11 +15,28 @@ import numpy as np
 from common.errors import RecordError, UserError
 from common.records import PRESETS_ORDER, Record, Score, read_examples
 from referee.checks.base import FROM_V1, NOTE_FROM_V1, WARN_FROM_V1, Found, Submission, check
-from referee.checks.reading import MAX_TEXT, PLACEHOLDER, Unreadable, parse_json, read_text, safetensors_header
+from referee.checks.reading import (
+    MAX_TEXT,
+    PLACEHOLDER,
+    Unreadable,
+    parse_json,
+    read_bytes,
+    read_text,
+    safetensors_header,
+)
 from referee.schema import METRICS
 
 MAX_RECORD = 256 * 1024  # bytes
 MAX_EXAMPLES = 4 * 1024 * 1024
+MAX_LEFT = 64 * 1024 * 1024
+
+LEFT_BY_A_RUN = ("metrics.jsonl", "examples.safetensors", "samples.png", "weights.safetensors")
+"""Files that no two runs of different settings have in common."""
+
+SPLIT_NAMED = re.compile(
+    r"\b(train|val|test)(?:ing|idation)?[ -](?:set|split|examples|images|data|points)\b", re.IGNORECASE
+)
+"""A protocol's words for the examples that were scored."""
 
 BOUNDS = frozenset({"elbo", "elbo_train", "iwae_bound"})
 """Metrics that are bounds by their definition."""
@@ -219,6 +237,8 @@ def _odd(score: Score) -> Iterator[str]:
         yield f"is in {score.unit[:30]!r}, its unit is {metric.unit!r}"
     if score.split not in ("train", "val", "test"):
         yield f"is on the split {score.split[:30]!r}, which is none of train, val, test"
+    elif (named := {name.lower() for name in SPLIT_NAMED.findall(score.protocol)}) and score.split not in named:
+        yield f"is on the {score.split} split, its protocol speaks of {' and '.join(sorted(named))} examples"
     if score.weights not in ("raw", "ema"):
         yield f"is of the weights {score.weights[:30]!r}, which are neither raw nor ema"
     if len(score.protocol.strip()) < 8 or PLACEHOLDER.search(score.protocol):
@@ -435,3 +455,25 @@ def weights_are_there(submission: Submission) -> Iterator[Found]:
         path = submission.at(f"results/{entry}/weights.safetensors")
         if not submission.has(f"results/{entry}/weights.safetensors"):
             yield path, 1, "is missing, and project.yaml lists it under 'weights'; publish that run."
+
+
+@check(
+    "RES-014",
+    "What lies beside a record is that run's own",
+    why="Curves, pictures and weights of another run show nothing of this one.",
+    fix="Publish the whole folder of each run, with 'referee run … --publish'.",
+    severity=WARN_FROM_V1,
+)
+def files_are_the_runs_own(submission: Submission) -> Iterator[Found]:
+    for name in LEFT_BY_A_RUN:
+        known: dict[str, Record] = {}
+        for path, record in usable(submission):
+            beside = path.with_name(name)
+            try:
+                content = read_bytes(beside, MAX_LEFT)
+            except Unreadable:
+                continue  # RES-009 and the rules of layout and safety say so where it matters
+            other = known.setdefault(hashlib.sha256(content).hexdigest(), record)
+            if other.config != record.config:
+                theirs = f"{other.preset}/{other.run}"
+                yield beside, 1, f"is the very file of {theirs}, a run of other settings; publish both runs again."

@@ -76,6 +76,7 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("RES-006", "no protocol", lambda d: d.record(score_protocol="")),
     ("RES-006", "no protocol", lambda d: d.record(score_protocol="TODO: say how")),
     ("RES-006", "which is none of train, val, test", lambda d: d.record(score_split="testing")),
+    ("RES-006", "its protocol speaks of test examples", lambda d: d.record(**OTHER_SPLIT)),
     ("RES-006", "its unit is 'nats'", lambda d: d.record(score_unit="bits")),
     ("RES-006", "no standard error", lambda d: d.record(score_stderr=None)),
     ("RES-006", "no spread", lambda d: d.record(score_stderr=0)),
@@ -113,6 +114,8 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("RES-012", "at no time", lambda d: d.record(finished="yesterday")),
     ("RES-012", "versions", lambda d: d.record(environment={})),
     ("RES-013", "lists it under 'weights'", lambda d: d.delete("results/laptop/k50/weights.safetensors")),
+    ("RES-014", "the very file of laptop/k1", lambda d: share(d, "metrics.jsonl")),
+    ("RES-014", "the very file of laptop/k1", lambda d: share(d, "samples.png")),
     # NB
     ("NB-001", "not JSON", lambda d: d.write("toy.ipynb", "{")),
     ("NB-001", "no list of cells", lambda d: d.write("toy.ipynb", "{}")),
@@ -237,11 +240,17 @@ BAD: list[tuple[str, str, Spoil]] = [
 ]
 
 RUNS = ("k1", "k5", "k50")
+OTHER_SPLIT = {"score_split": "train", "score_protocol": "toys, L_10, 100 test examples"}
 RECORD: dict[str, Any] = {}  # filled by the test: a whole record
 
 
 def tensor(shape: list[int], start: int = 0, end: int = 8) -> str:
     return json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}})
+
+
+def share(d: Any, name: str) -> None:
+    """One run's file beside another's record."""
+    d.write(f"results/laptop/k5/{name}", (d.folder / "results/laptop/k1" / name).read_bytes())
 
 
 def registry(d: Any, name: str, digest: str) -> None:
@@ -322,6 +331,7 @@ def test_a_mistake_in_one_place_breaks_one_rule(damage: Any) -> None:
         lambda d: d.append("README.md", "\n`` a ` [x](nowhere) TODO ``\n"),
         lambda d: d.notebook(lambda c: c[1].update(source=["x = 1 % 2\nprint(x != 1)"])),
         lambda d: d.append("test_toy.py", "def test_b(tmp_path):\n    check_it(tmp_path)\n"),
+        lambda d: d.record(score_protocol="trained on all data, L_10 of 100 test images"),
         lambda d: d.write("results/laptop/k50/curve.svg", SVG.format("<path d='M0 0'/>")),
     ],
 )
