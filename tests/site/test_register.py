@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jsonschema
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from referee.site import build, home, project, register
-from referee.site.model import load_site
+from referee.site.model import Page, load_site
 from referee.site.pictures import CARD, card
 from referee.stages import STAGES
 from tests.referee.stages.conftest import Repository
@@ -106,7 +107,9 @@ def test_runs_are_registered_with_what_makes_them_comparable(root: Path) -> None
 def test_reviews_and_the_decision_are_registered(root: Path) -> None:
     add(root, "toy", stage="published", reviewers=("bo", "ada"), accepted=True)
     add(root, "unread")
-    toy, unread = read(root)["projects"]
+    add(root, "waiting", stage="v2", reviewers=("ada",), accepted=True)
+    toy, unread, waiting = read(root)["projects"]
+    assert (waiting["decision"], waiting["refereed"], waiting["published"]) == ("accept", False, None)
     assert [(r["reviewer"], r["recommendation"], r["findings"]) for r in toy["reviews"]] == [
         ("ada", "minor", {"minor": 1}),
         ("bo", "minor", {"minor": 1}),
@@ -273,8 +276,12 @@ def test_pages_say_of_themselves_what_social_media_ask(root: Path, monkeypatch: 
     add(root, "toy", paper={"title": f"Toys & more {attack}"})
     shutil.copy(ROOT / "mkdocs.yml", root)
     shutil.copytree(ROOT / "referee/site/theme", root / "referee/site/theme")
-    monkeypatch.setattr(build, "MODULES", (home, project, register))
+    by_hand = ModuleType("by_hand")
+    by_hand.pages = lambda site: [Page("guides/x.md", '# A "guide" & `<b>`\n')]  # type: ignore[attr-defined]
+    monkeypatch.setattr(build, "MODULES", (home, project, register, by_hand))
     html = build.build(root).html
+    guide = Head((html / "guides/x.html").read_text())
+    assert guide.meta["og:title"] == 'A "guide" & <b>'
     page, front = (Head((html / path).read_text()) for path in ("projects/toy.html", "index.html"))
     assert page.meta["og:title"] == f"Toys & more {attack}"
     assert page.title.startswith("Toys & more \"'></title>")

@@ -1,8 +1,10 @@
 """Tables of results hold only what is comparable, say what each number is, and lead to the claims."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from referee.schema import METRICS
 from referee.site import project, results
@@ -159,11 +161,12 @@ def test_every_data_set_has_a_page_of_its_own_whatever_records_call_it(root: Pat
     assert "results/readme.md" not in [path.lower() for path in paths]  # builders take it for an index
     assert "results/MNIST.md" in paths  # a name that is plain stays as it is
     assert not any("<script>alert" in text or "</title>" in text for _, text in texts(root))
+    for _, text in texts(root):  # the theme puts what front matter says into HTML as it is
+        said = yaml.safe_load(text.split("---\n")[1])
+        assert not set('<>"') & set(said["title"] + said["description"])
 
 
 def test_links_lead_to_claims_that_are_there(root: Path) -> None:
-    import re
-
     add(root, "a", claims=[VALUE, ORDERING, {**VALUE, "id": "untried", "run": "k1"}])
     for run in ("k50", "k5"):
         publish(root, "a", "laptop", run)

@@ -15,8 +15,8 @@ addEventListener("DOMContentLoaded", () => {
   const plain = (text) => text.normalize("NFD").replace(/\p{Diacritic}/gu, "").toLowerCase();
 
   // Read once; a key pressed then touches only cards that come or go.
-  const cards = [...list.children].map((card, place) => ({
-    card, place, shown: true, words: plain(card.dataset.words), title: card.dataset.title,
+  const cards = [...list.children].map((card) => ({
+    card, shown: true, words: plain(card.dataset.words), title: card.dataset.title,
     year: Number(card.dataset.year), held: Number(card.dataset.held), ran: card.dataset.ran,
     has: Object.fromEntries(facets.map((f) => [f, new Set(card.dataset[f].split(" ").filter(Boolean))])),
   }));
@@ -43,7 +43,7 @@ addEventListener("DOMContentLoaded", () => {
     if (asked.sort !== order) {
       order = asked.sort;
       const compare = orders[order];
-      const sorted = compare ? [...cards].sort((a, b) => compare(a, b) || a.place - b.place) : cards;
+      const sorted = compare ? [...cards].sort(compare) : cards;
       list.append(...sorted.map((c) => c.card));
     }
     const all = n === cards.length && !words.length && !set.length;
