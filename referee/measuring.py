@@ -94,9 +94,9 @@ def questions(root: Path, mutation: Mutation) -> list[str]:
     """What is asked about a mistake: 'pytest <path>', 'probe <paper>', 'check <paper>', 'reread <paper>'.
 
     Tests and probes do not look at what was published, so they are asked about code only. Where no project uses the
-    code, the probes are those that `APPLIED` applies to it. About what was published (`reread`) the
-    checks execute the notebook, too, and compare with what was committed before; a team whose code is mistaken from
-    the start has executed its notebook with that code.
+    code, the probes are those of `APPLIED`. About what was published (`reread`) the checks execute the notebook, too,
+    and compare with what was committed before; a team whose code is mistaken from the start has executed its notebook
+    with that code.
     """
     asked = []
     if mutation.is_code:

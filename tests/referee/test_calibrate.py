@@ -378,6 +378,23 @@ def test_no_answer_is_none_and_counts_for_nothing(repository, asked, monkeypatch
     assert "larger --timeout" in capsys.readouterr().err
 
 
+def test_a_copy_holds_the_working_tree_above_the_history(repository):
+    """What was accepted when is read from the history."""
+
+    def commits(folder: Path) -> list[str]:
+        command = ["git", "-C", str(folder), "rev-list", "HEAD"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+    (repository / "projects/toy/toy.py").write_text("EDITED = 1\n")
+    (repository / "not_tracked").write_text("")
+    copy = repository.parent / "copy"
+    calibrate.clone(repository, copy)
+    calibrate.commit(copy)
+    assert (copy / "projects/toy/toy.py").read_text() == "EDITED = 1\n"
+    assert not (copy / "not_tracked").exists()
+    assert commits(copy)[1:] == commits(repository)
+
+
 def test_records_of_a_copy_say_that_its_code_made_them(root, make):
     make("laptop", "k5", code_digest="0" * 64)
     calibrate.restamp(root, ["toy", "no_such_project"])
