@@ -362,8 +362,9 @@ class _Commands:
             return self.probes(folder, subject)
         if what in ("check", "reread"):
             return self.findings(folder, subject, reread=what == "reread", changed=known is not None)
-        first = [] if known is None else ["-x", *(f"--deselect={name}" for name in known)]
-        return self.tests(folder, subject, first)
+        if known is None or subject == APPLIED:  # each probe is asked
+            return self.tests(folder, subject, [])
+        return self.tests(folder, subject, ["-x", *(f"--deselect={name}" for name in known)])
 
     def tests(self, folder: Path, path: str, options: Sequence[str]) -> list[str] | None:
         """The tests that fail, by pytest's names."""
@@ -444,8 +445,8 @@ planted, alone, in a throw-away copy of this repository, and everything that cou
   record is stale; for one in what was published the notebook is executed, too, and what is submitted is compared with
   what was there before. Tests and probes do not look at what was published.
 
-The mistakes stand in [`referee/mutations/`](../referee/mutations). To
-measure again what has changed since, or one mistake:
+The mistakes stand in [`referee/mutations/`](../referee/mutations). To measure again what has changed since, or one of
+them:
 
 ```sh
 referee calibrate measure
@@ -530,9 +531,8 @@ def page(root: Path, every: Mapping[str, Mutation], answers: Mapping[str, Any]) 
             cells = [", ".join(f"`{each}`" for each in measured[name][column]) or "–" for column in columns]
             who = "<br>**only a person**" if _person_only(every[name]) else "<br>**nobody**"
             told = "" if any(measured[name].values()) else who
-            lines.append(
-                f"| `{name}`{told}<br><sub>{every[name].mistake}</sub> | {every[name].severity} | {' | '.join(cells)} |"
-            )
+            mistake = every[name].mistake.replace("|", "\\|")
+            lines.append(f"| `{name}`{told}<br><sub>{mistake}</sub> | {every[name].severity} | {' | '.join(cells)} |")
     failing = sorted({_brief(each) for answer in answers.get(WITHOUT, {}).values() for each in answer["failed"]})
     if failing:
         lines += ["", f"Failed without any mistake, and so not counted: {', '.join(f'`{each}`' for each in failing)}."]

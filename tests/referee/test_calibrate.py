@@ -205,7 +205,14 @@ MUTATIONS = {
     m.id: m
     for m in (
         mutation("loud", "projects/toy/toy.py", "2 * x", replace="3 * x", caught_by=["tests", "probe even"]),
-        mutation("quiet", "projects/toy/toy.py", "2 * x", replace="(x + x if x < 7 else 0)", caught_by=["tests"]),
+        mutation(
+            "quiet",
+            "projects/toy/toy.py",
+            "2 * x",
+            replace="(x + x if x < 7 else 0)",
+            mistake="p(x | y).",
+            caught_by=["tests"],
+        ),
         mutation("page", "projects/toy/README.md", "By hand", replace="By foot", caught_by=["person"]),
     )
 }
@@ -288,7 +295,7 @@ def test_the_table_tells_who_noticed_what(repository, asked, capsys):
     assert "| all | 3 | 1 | 1 | 0 | 1 | 1 |" in page
     code, published = page.split("## Planted in what was published")
     assert "| `loud`<br><sub>Wrong.</sub> | major | `test_toy::test_double` | `even` | – |" in code
-    assert "| `quiet`<br>**nobody**<br><sub>Wrong.</sub> | major | – | – | – |" in code
+    assert "| `quiet`<br>**nobody**<br><sub>p(x \\| y).</sub> | major | – | – | – |" in code
     assert "| `page`<br>**only a person**<br><sub>Wrong.</sub> | major | – |" in published
     assert "- `quiet`: tests." in page.split("Expected to notice, and did not")[1]
     assert {q for folder, q in asked if folder == "page"} == {"reread toy"}  # tests do not look at what was published
@@ -306,6 +313,15 @@ def test_a_probe_applied_to_common_code_counts_as_that_probe(tmp_path):
     assert by == {"tests": [], "probes": ["bits"], "checks": []}
     assert measuring.silent(unused, by) == ["tests", "probe quantise"]
     assert (ROOT / measuring.APPLIED).is_file()
+
+
+@pytest.mark.parametrize(("path", "named"), [("test_any.py", 1), (measuring.APPLIED, 2)])
+def test_one_test_that_fails_is_enough_but_every_applied_probe_is_asked(tmp_path, path, named):
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text("def test_bits():\n    assert False\n\ndef test_quantise():\n    assert False\n")
+    with measuring._Commands(timeout_s=60) as commands:
+        failed = commands.ask(tmp_path, f"pytest {path}", [])
+    assert failed == [f"{path}::test_bits", f"{path}::test_quantise"][:named]
 
 
 def test_what_was_started_in_the_background_measures_the_same(tmp_path):
