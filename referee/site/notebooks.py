@@ -194,8 +194,8 @@ def _heading(source: str) -> str:
 
 def _text(source: str) -> str:
     """The words of one line of Markdown."""
-    shown = harmless(f"- {source}")  # in a list, so that "1." in front of it is not one
-    return " ".join(html.unescape(nh3.clean(str(shown), tags=set())).split())
+    shown = harmless(f"x {source}")  # behind a word, so that "1." does not begin a list
+    return " ".join(html.unescape(nh3.clean(str(shown), tags=set())).split()).removeprefix("x ")
 
 
 def _escaped(text: str) -> str:

@@ -17,6 +17,7 @@ from referee.project import Project
 from referee.tables import MARKER
 
 MAX_README = 256 * 1024  # bytes
+MAX_BRACKETS = 250  # opening ones: of text with more, reading takes the square of their number
 RESULTS, DEVIATIONS, RUN = "What was claimed, what came out", "What differs from the paper", "Run it"
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -103,14 +104,21 @@ def _written(text: str) -> str:
 def harmless(text: str, base: str = "") -> Markup:
     """Untrusted Markdown as HTML that does nothing: no scripts, styles, pictures or links that act.
 
+    What is nested without reason, or made to take long, comes out as it was written.
+
     Args:
         base: what relative links are relative to; without it they are no links.
     """
-    html = markdown.markdown(
-        text,
-        extensions=["tables", "fenced_code", "sane_lists", "pymdownx.arithmatex"],
-        extension_configs={"pymdownx.arithmatex": {"generic": True}},
-    )
+    try:
+        if text.count("[") > MAX_BRACKETS:
+            raise RecursionError
+        html = markdown.markdown(
+            text,
+            extensions=["tables", "fenced_code", "sane_lists", "pymdownx.arithmatex"],
+            extension_configs={"pymdownx.arithmatex": {"generic": True}},
+        )
+    except RecursionError:
+        return Markup("<pre>{}</pre>").format(text)
 
     def rewrite(url: str) -> str | None:
         if not base or url.startswith(("#", "/")) or "\\" in url:

@@ -55,7 +55,7 @@ class Reference:
     """
 
     def __init__(self, root: Path) -> None:
-        package = griffe.load(PACKAGE, search_paths=[root], allow_inspection=False, resolve_aliases=False)
+        package = griffe.load(PACKAGE, search_paths=[root], try_relative_path=False, allow_inspection=False)
         assert isinstance(package, griffe.Module)
         self.modules = [m for m in _modules(package) if m is not package]
         self.places: dict[str, Place] = {}  # full name -> its place
