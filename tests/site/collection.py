@@ -194,11 +194,12 @@ def many(root: Path, n: int) -> Path:
     stages = ("proposed", "v1", "v2", "published")
     for i in range(n):
         name, stage, dataset = f"p{i:03}", stages[i % 4], DATASETS[i % len(DATASETS)]
-        value = {**VALUE, "dataset": dataset}
+        value = {**VALUE, "dataset": dataset, "paper_value": round(84.5 + i % 7 / 10, 1)}
+        other = [{**value, "id": "other", "run": "k5"}] if i % 3 else []
         add(
             root,
             name,
-            claims=[value, {**ORDERING, "dataset": dataset}, {**value, "id": "other", "run": "k5"}],
+            claims=[value, {**ORDERING, "dataset": dataset}, *other],
             paper={
                 "title": f"Paper {i} of the {FAMILIES[i % 6]} Kind",
                 "year": 2010 + i % 15,
