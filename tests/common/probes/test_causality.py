@@ -71,13 +71,14 @@ def test_every_leak_is_found():
             if ORDER[j] < ORDER[i]:
                 continue
 
-            def leaky(x: Tensor, i: int = i, j: int = j) -> Tensor:
-                y = right(x)
-                return torch.cat([y[:, :i], y[:, i : i + 1] + 1e-12 * x[:, j : j + 1], y[:, i + 1 :]], 1)
-
-            result = causality(leaky, bits(), order=ORDER)
-            assert_caught(result, f"leaks: output {i} depends on input {j}")
-            assert result.numbers["leaks"] == 1
+            for size in (1e-12, -1e-12):
+                leak = size * torch.eye(DIMS).double()[i]
+                result = causality(lambda x, j=j, leak=leak: right(x) + x[:, j : j + 1] * leak, bits(), order=ORDER)
+                assert_caught(result, f"leaks: output {i} depends on input {j}")
+                assert result.numbers["leaks"] == 1
+            leak = torch.eye(DIMS).double()[i]  # and one without a derivative
+            compared = lambda x, j=j, leak=leak: right(x) + (x[:, j : j + 1] > 0.5) * leak  # noqa: E731
+            assert causality(compared, bits(), order=ORDER).numbers["moved"] == 1
 
 
 @pytest.mark.parametrize("wrong", [">= at the output", "nearly masked"])
@@ -91,14 +92,26 @@ def test_a_dependence_without_a_derivative_is_found():
     assert result.numbers["leaks"] == 0
 
 
-def test_parameters_beyond_the_first_count():
-    right = masked(parameters=2)
+@pytest.mark.parametrize("slope", [1.0, 0.0], ids=["with a derivative", "without"])
+def test_a_leak_in_a_single_example_is_found(slope):
+    """Output 0 sees its own input, but where all else is 1 alone."""
+    right, first = masked(), torch.eye(DIMS).double()[0]
 
     def leaky(x: Tensor) -> Tensor:
-        y = right(x)
-        return torch.stack([y[..., 0], y[..., 1] + x], 2)
+        own = x[:, :1] if slope else (x[:, :1] > 0.5).double()
+        return right(x) + own * (x[:, 1:] == 1).all(1, keepdim=True) * first
 
-    assert_caught(causality(leaky, bits(), order=ORDER), "leaks: output 0 depends on input 0")
+    x = torch.tensor([[1.0, 0, 1, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]]).double()
+    result = causality(leaky, x, order=ORDER)
+    assert not result.passed
+    assert (result.numbers["leaks"], result.numbers["moved"]) == ((1, 1) if slope else (0, 1))
+
+
+def test_parameters_beyond_the_first_count_and_do_not_cancel():
+    right = masked(parameters=2)
+    for signs in ([0.0, 1.0], [1.0, -1.0]):
+        result = causality(lambda x, s=signs: right(x) + x[..., None] * torch.tensor(s), bits(), order=ORDER)
+        assert_caught(result, "leaks: output 0 depends on input 0")
 
 
 def test_blind_spots_are_found_unless_they_are_known():
