@@ -36,7 +36,7 @@ DECIDED = {"accept": "Accepted", "revise": "A revision is asked for", "reject": 
 
 def inert(html: str) -> Markup:
     """HTML that stands on one line of Markdown and holds nothing that Markdown's readers look for at a line's begin."""
-    return Markup(html.replace("`", "&#96;").replace("~", "&#126;").replace("\n", "&#10;"))
+    return Markup(str(html).replace("`", "&#96;").replace("~", "&#126;").replace("\n", "&#10;"))
 
 
 # -- The conversation --------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class _Conversation:
 
     def prose(self, text: str, commit: str = "") -> Markup:
         base = f"{self.site.repository}/blob/{commit}/" if self.site.repository and commit else ""
-        return inert(harmless(text, base))
+        return inert(text)
 
     # -- Findings --------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -180,6 +181,16 @@ def test_a_review_that_cannot_be_read_is_missed(copy: Path) -> None:
     assert "Not shown, since it has not the form: reviews/toys/carol.md." in Read(html(text)).words
     assert "finding-bo-F1" in text
     assert "carol recommends" not in Read(html(text)).words
+
+
+def test_code_that_people_quote_comes_out_to_the_letter(copy: Path) -> None:
+    """Also where its lines look like markup of the page around it."""
+    quoted = "```py\nx = 1\n```\n\n# no heading\n~~~\n$$\n- no item\n    deep\n$$\n~~~\n| a | b |"
+    edit(copy, "reviews/toys/carol.md", "Why?", f"See:\n\n`````\n{quoted}\n`````\n\nWhy `a~~b`?")
+    text = html(review.conversation(load_site(copy), "toys"))
+    (shown,) = re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)
+    assert unescape(shown).strip("\n") == quoted
+    assert "Why a~~b ?" in Read(text).articles["finding-carol-F3"]
 
 
 HARMLESS = {"id", "class", "href", "rel", "title", "datetime", "role", "aria-hidden"}
