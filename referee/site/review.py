@@ -124,7 +124,7 @@ class _Conversation:
 
     def prose(self, text: str, commit: str = "") -> Markup:
         base = f"{self.site.repository}/blob/{commit}/" if self.site.repository and commit else ""
-        return inert(text)
+        return inert(harmless(text, base))
 
     # -- Findings --------------------------------------------------------------------------------------------------
 
