@@ -308,7 +308,7 @@ Runs = dict[str, Config]
 
 DNA = {"dataset": "uci_dna"}
 MUSHROOMS = {"dataset": "uci_mushrooms"}
-NIPS = {"dataset": "uci_nips", "activation": "softplus", "step_size": 1e-9}
+NIPS = {"dataset": "uci_nips", "activation": "softplus"}
 MNIST = {"dataset": "binarized_mnist", "optimizer": "adagrad", "step_size": 0.01}
 
 
@@ -318,8 +318,8 @@ UCI = {
     "dna-sampling": Config(**DNA, masks=0),  # the authors' command
     "mushrooms-1": Config(**MUSHROOMS, step_size=1e-7),
     "mushrooms-sampling": Config(**MUSHROOMS, step_size=1e-7, masks=8),
-    "nips-1": Config(**NIPS),
-    "nips-sampling": Config(**NIPS, masks=0),
+    "nips-1": Config(**NIPS, step_size=1e-9),
+    "nips-sampling": Config(**NIPS, step_size=1e-7, masks=32),
 }
 
 PRESETS: dict[str, Runs] = {
