@@ -36,6 +36,7 @@ from referee.site.vendor import VendorError
 MODULES: tuple[Any, ...] = (home, project, results, families, guides, course, notebooks, reference, register, vendor)
 """Where pages come from, in the order of the navigation."""
 
+HOME = "Papers"
 SECTIONS = {
     "Results": "results/",
     "Families": "families/",
@@ -213,7 +214,7 @@ def _same(target: Path, content: bytes | Path) -> bool:
 def navigation(pages: Iterable[Page]) -> list[Any]:
     """What mkdocs calls `nav`: the home page, then a section for each folder, its index first."""
     titled = [{_title(page): page.path} for page in pages if page.path.endswith(".md")]
-    nav: list[Any] = [entry for entry in titled if "index.md" in entry.values()]
+    nav: list[Any] = [{HOME: path} for entry in titled for path in entry.values() if path == "index.md"]
     for title, folder in SECTIONS.items():
         inside = [(path, entry) for entry in titled for path in entry.values() if path.startswith(folder)]
         inside.sort(key=lambda found: found[0] != f"{folder}index.md")

@@ -176,9 +176,9 @@ def _groups(s: Standing) -> list[dict[str, Any]]:
 
 
 def _outcome(verdicts: Sequence[Verdict]) -> str:
-    """'4 of 4 reproduced', '10 compute-limited, 25 not attempted'."""
+    """'All 4 reproduced', '10 compute-limited, 25 not attempted'."""
     if all(v.status == verdicts[0].status for v in verdicts) and len(verdicts) > 1:
-        return f"all {len(verdicts)} {verdicts[0].status}"
+        return f"All {len(verdicts)} {verdicts[0].status}"
     return summary(verdicts)
 
 

@@ -135,7 +135,7 @@ def test_navigation() -> None:
     paths = ["projects/b.md", "guides/z.md", "guides/index.md", "results/x.md", "index.md", "register.json", "x.md"]
     nav = navigation(Page(path, f"# {path}") for path in paths)
     assert nav == [
-        {"index.md": "index.md"},
+        {"Papers": "index.md"},
         {"Results": [{"results/x.md": "results/x.md"}]},
         {"Guides": [{"guides/index.md": "guides/index.md"}, {"guides/z.md": "guides/z.md"}]},
     ]
@@ -352,8 +352,8 @@ def test_a_warning_is_said_again_and_again(small: Path, made: Made) -> None:
 
 def test_titles_in_the_navigation() -> None:
     def title(text: str) -> str:
-        (found,) = navigation([Page("index.md", text)])
-        (name,) = found
+        ((section,),) = (found.values() for found in navigation([Page("guides/index.md", text)]))
+        ((name, _),) = section[0].items()
         return str(name)
 
     assert title('---\ntitle: "A \\u0026lt;b\\u0026gt;"\nhide: [navigation]\n---\n\n# Other\n') == "A &lt;b&gt;"
