@@ -1,4 +1,4 @@
-"""python -m benchmarks [fit_overhead batch_stream likelihood_bound vae_pythae referee_check referee_status]"""
+"""python -m benchmarks [fit_overhead batch_stream likelihood_bound vae_pythae referee_check referee_status …]"""
 
 import argparse
 import importlib
@@ -7,7 +7,10 @@ import importlib.util
 from common.errors import nearest
 
 NEEDS = {"vae_pythae": "pythae"}  # benchmark -> the peer that it needs
-NAMES = ("fit_overhead", "batch_stream", "likelihood_bound", "vae_pythae", "referee_check", "referee_status")
+NAMES = (
+    *("fit_overhead", "batch_stream", "likelihood_bound", "vae_pythae"),
+    *("referee_check", "referee_status", "site_build"),
+)
 
 
 def main() -> None:
