@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from common.errors import UserError
 from referee.project import UsageError
@@ -72,8 +72,12 @@ class History:
 
     root: Path
 
-    def git(self, *arguments: str, limit: int = LIMIT) -> bytes | None:
+    def git(self, *arguments: str, limit: int = LIMIT, given: IO[bytes] | None = None) -> bytes | None:
         """What git prints; None when it fails.
+
+        Args:
+            limit: bytes that it may print.
+            given: a file that it reads from; nothing when not given.
 
         Raises:
             HistoryError: git is not installed, takes too long, or prints too much.
@@ -91,7 +95,11 @@ class History:
         late = False
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+                command,
+                stdin=given or subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
             )
         except FileNotFoundError:
             raise HistoryError("git is not installed; it knows what changed and when.") from None

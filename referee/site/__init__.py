@@ -1,6 +1,7 @@
 """The public site: pages made from the repository's files and its history, so that they cannot disagree with them.
 
     model        everything the pages are made from, read once: `Site`; and what a page is: `Page`
+    past         its history, read at once
     build        `referee site build | serve`: pages -> a tree of plain Markdown -> HTML by mkdocs
     writing      Markdown from untrusted text: escaping, pictures, tables, templates
     home         the gallery of projects, the collection in numbers

@@ -12,10 +12,11 @@ from common.errors import RecordError, UserError
 from referee.assignment import load_assignment
 from referee.course import ROLLING, Course, load_course
 from referee.documents import DocumentError
-from referee.history import Commit, History, HistoryError
+from referee.history import Commit, HistoryError
 from referee.probed import ProbeRun, load_probes
 from referee.project import Project, paper_names
 from referee.reviews import Reviews, load_reviews
+from referee.site.past import Past
 from referee.stages import Freeze, freeze
 from referee.standing import Standing, standing
 
@@ -77,9 +78,9 @@ class Site:
             return {}
 
     @cached_property
-    def history(self) -> History | None:
+    def history(self) -> Past | None:
         """None where there is no git, or no commit yet."""
-        history = History(self.root)
+        history = Past(self.root)
         try:
             return history if history.exists else None
         except HistoryError:

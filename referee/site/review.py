@@ -21,12 +21,10 @@ from referee.assignment import is_assigned
 from referee.checklist import load_checklist
 from referee.checks.base import STAGES
 from referee.course import DeadlineName
-from referee.history import HistoryError
 from referee.reviews import SEVERITIES, Answer, Evidence, Finding, Place, Reply, Review, Reviews
 from referee.site.model import Site
 from referee.site.readme import harmless
 from referee.site.writing import macro, md
-from referee.stages import declared
 from referee.standing import Standing
 from referee.status import DUE
 
@@ -294,7 +292,10 @@ def summary(site: Site, paper: str) -> str:
     found = site.reviews(paper)
     if not found.reviews:
         return "Nobody has refereed this yet."
-    exchanges = list(_Conversation(site, site.standing(paper)).exchanges())
+    return _summary(found, list(_Conversation(site, site.standing(paper)).exchanges()))
+
+
+def _summary(found: Reviews, exchanges: Sequence[Exchange]) -> str:
     said = f"Refereed by {_people(found.reviews)}. "
     if not exchanges:
         said += "They found nothing wrong."
@@ -326,7 +327,8 @@ def conversation(site: Site, paper: str) -> str:
         )
     if not found.reviews:
         return "\n\n".join([*parts, _nobody(site, s)]) + "\n"
-    parts.append(md(summary(site, paper)))
+    exchanges = list(talk.exchanges())
+    parts.append(md(_summary(found, exchanges)))
     if (decision := found.decision) and decision.head.decision:
         head = decision.head
         when = f", {head.date}" if head.date else ""
@@ -335,7 +337,7 @@ def conversation(site: Site, paper: str) -> str:
         )
         parts.append("### Decision")
         parts.append(f'<div class="decision d-{head.decision}">{inert(words)}{talk.prose(decision.reasons)}</div>')
-    if exchanges := list(talk.exchanges()):
+    if exchanges:
         parts.append("### Findings and answers")
         parts += [inert(_line(macro("review.html.j2", "exchange", x))) for x in exchanges]
     parts.append("### Reviewers")
@@ -410,40 +412,8 @@ def _in_order(steps: Iterable[Step]) -> list[Step]:
 
 
 def stages(site: Site, paper: str) -> list[tuple[datetime | None, str]]:
-    """When a project reached which stage, as the history of its file says; a merge counts when it was merged."""
-    if site.history is None:
-        return []
-    path = f"projects/{paper}/project.yaml"
-    try:
-        listed = site.history.git(
-            "log", "--first-parent", "--diff-merges=first-parent", "--no-renames", "-Gstage", "-p", "-U0",
-            "--no-color", "--no-ext-diff", "--no-textconv", "--reverse", "--format=%x01%H %ct", "HEAD", "--", path,
-        )  # fmt: skip
-    except HistoryError:
-        return []
-    found: list[tuple[datetime | None, str]] = []
-    plain = False  # whether the file has a line that begins with 'stage:', as those written by hand do
-    for entry in (listed or b"").decode("utf-8", "replace").split("\x01")[1:]:
-        head, _, patch = entry.partition("\n")
-        sha, _, seconds = head.partition(" ")
-        line = re.search(r"^\+stage:[ \t]*['\"]?(\w+)", patch, re.MULTILINE)
-        stage = line[1] if line else None
-        plain = line is not None or (plain and not re.search(r"^-stage:", patch, re.MULTILINE))
-        if not plain:
-            try:
-                stage = declared(site.history.text(sha, path) or "").stage
-            except HistoryError:
-                stage = None
-        if stage in STAGES and (not found or found[-1][1] != stage):
-            found.append((_moment(seconds), stage))
-    return found
-
-
-def _moment(seconds: str) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(int(seconds), ZoneInfo("UTC"))
-    except (ValueError, OverflowError, OSError):
-        return None
+    """When a project reached which stage, as far as the history tells."""
+    return site.history.stages(paper) if site.history else []
 
 
 def happened(site: Site, paper: str) -> Iterator[Step]:
