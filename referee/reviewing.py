@@ -164,7 +164,7 @@ def _checklist(items: Mapping[str, Item], answered: Mapping[str, tuple[bool, lis
 
 ABOUT_REVIEWS = range(1, 40)
 ABOUT_RESPONSE = range(40, 45)
-ABOUT_DECISION = range(45, 47)
+ABOUT_DECISION = (45, 46, 48)
 
 
 def _check(project: Project, options: argparse.Namespace) -> int:

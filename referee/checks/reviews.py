@@ -701,7 +701,9 @@ def decision_in_order(submission: Submission) -> Iterator[Found]:
         yield path, 1, "gives no reasons; write them below '## Reasons'."
     disputed = {k for k, r in (there.response.replies if there.response else {}).items() if r.kind == "disputed"}
     for key, ruling in decision.rulings.items():
-        if key not in disputed:
+        reply = there.response.replies.get(key) if there.response else None
+        mended = ruling.verdict == "upheld" and reply is not None and reply.kind == "fixed"
+        if key not in disputed and not mended:
             yield path, ruling.line, f"{key} is not disputed in {RESPONSE}; remove the ruling or correct its name."
         if ruling.verdict and not ruling.text:
             yield path, ruling.line, f"{key} is {ruling.verdict} without a word; say why."
@@ -745,3 +747,28 @@ def disputes_are_ruled(submission: Submission) -> Iterator[Found]:
             yield _path(submission, RESPONSE), reply.line, f"{key} is disputed; the editor rules in {DECISION}."
         elif ruling.verdict == "upheld":
             yield _path(submission, RESPONSE), reply.line, f"{key} was upheld by the editor; fix it, and say so here."
+
+
+@check(
+    "REV-048",
+    "Nothing is accepted over a finding that was upheld, or not ruled",
+    why="'accept' publishes the project as it is, mistakes included.",
+    fix="Rule on every dispute. Where one is upheld, decide 'revise'; accept when the team has fixed it and says so in "
+    "its response. Once the project is at stage published, REV-047 asks the same.",
+    severity={"v2": "error"},
+)
+def accepted_without_open_disputes(submission: Submission) -> Iterator[Found]:
+    there = reviews(submission)
+    decision = there.decision
+    if decision is None or decision.head.decision != "accept":
+        return
+    path = _path(submission, DECISION)
+    for key, reply in (there.response.replies if there.response else {}).items():
+        if reply.kind != "disputed":
+            continue
+        ruling = decision.rulings.get(key)
+        if ruling is None:
+            yield path, 1, f"{key} is disputed and not ruled; write '### {key} · upheld' or '· overruled', and why."
+        elif ruling.verdict == "upheld":
+            message = f"{key} is upheld and not fixed: decide 'revise', and accept when {RESPONSE} says that it is."
+            yield path, ruling.line, message

@@ -129,6 +129,16 @@ def test_a_decision_is_begun(cohort: Cohort, capsys: pytest.CaptureFixture[str])
     assert {f["rule"] for f in findings} == {"REV-016"}
 
 
+def test_an_acceptance_over_what_is_upheld_is_refused(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    respond(cohort)
+    decide(cohort)
+    assert main(["review", "check", "toy"]) == 0
+    decide(cohort, ("overruled", "upheld"))
+    capsys.readouterr()
+    assert main(["review", "check", "toy"]) == 1
+    assert "carol/F2 is upheld and not fixed: decide 'revise'" in capsys.readouterr().out.replace("\n    ", " ")
+
+
 def test_who_changed_what(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
     cohort.review("carol")
     cohort.commit("carol's review")

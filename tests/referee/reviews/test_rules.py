@@ -227,6 +227,24 @@ def test_decisions(cohort: Cohort, case: Case) -> None:
     assert any(r == rule and says in m for r, m in found), found
 
 
+def test_what_is_upheld_is_fixed_before_it_is_accepted(cohort: Cohort) -> None:
+    respond(cohort)
+    assert cohort.says() == []
+    decide(cohort, ("overruled", "upheld"))
+    assert [rule for rule, _ in cohort.says()] == ["REV-048"]
+    decide(cohort, ("### carol/F2 · overruled\n\nIt is complete.", "None."))
+    assert [rule for rule, _ in cohort.says()] == ["REV-048"]
+    decide(cohort, ("decision: accept", "decision: reject"), ("overruled", "upheld"))
+    assert cohort.says() == []
+    cohort.edit("projects/toy/README.md", ("\n", " more\n"))
+    fix = cohort.commit("a word more")
+    said = f"F2 · fixed\n\n- commit: {fix}\n- no test: words"
+    cohort.edit("reviews/toy/response.md", ("F2 · disputed", said))
+    cohort.commit("the response")
+    decide(cohort, ("overruled", "upheld"))
+    assert cohort.says() == cohort.says("published") == []
+
+
 def test_the_editors_findings_are_owed_an_answer_when_it_goes_on(cohort: Cohort) -> None:
     respond(cohort)
     decide(cohort, ("decision: accept", "decision: revise"))
