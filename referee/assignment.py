@@ -27,7 +27,7 @@ from pydantic import Field
 from common.errors import UserError
 from common.records import write_text
 from referee.course import FILE as COURSE
-from referee.course import Course, Person, load_course
+from referee.course import Course, Person, ProjectName, load_course
 from referee.documents import parse_yaml, pattern, read_yaml
 from referee.history import History
 from referee.project import Project, UsageError, find_root, paper_names
@@ -363,9 +363,8 @@ class AssignmentFile(Part):
     seed: int
     inputs: Annotated[str, pattern(r"^[0-9a-f]{64}$", "it is a sha256 in hexadecimal digits")]
     """The digest of the people, the projects and the assignment before."""
-    reviewers: dict[Annotated[str, pattern(r"^[a-z0-9_]{1,64}$", "it is a project's name")], list[Handle]] = Field(
-        default_factory=dict
-    )
+    reviewers: dict[ProjectName, list[Handle]] = Field(default_factory=dict)
+    """Nobody at a project that is not in the course: whoever may review it does."""
 
 
 def load_assignment(root: Path, path: Path | None = None) -> dict[str, tuple[str, ...]]:
@@ -400,8 +399,13 @@ def assignment_at(history: History, commit: str) -> dict[str, tuple[str, ...]]:
 
 def is_assigned(assignment: Mapping[str, Sequence[str]], paper: str, handle: str) -> bool:
     """Whether a review by somebody is one of those that a paper needs: by whom it was assigned to, once there is an
-    assignment, and by anybody who may review, before."""
-    return not assignment or _key(handle) in map(_key, assignment.get(paper, ()))
+    assignment, and by anybody who may review, before; and of a project that is not in the course."""
+    return for_anybody(assignment, paper) or _key(handle) in map(_key, assignment[paper] if paper in assignment else ())
+
+
+def for_anybody(assignment: Mapping[str, Sequence[str]], paper: str) -> bool:
+    """Whether the reviews of a paper are nobody's in particular: nothing is assigned, or it is entered for nobody."""
+    return not assignment or (paper in assignment and not assignment[paper])
 
 
 def gather(root: Path, course: Course, previous: Mapping[str, Sequence[str]]) -> Task:
@@ -420,7 +424,7 @@ def gather(root: Path, course: Course, previous: Mapping[str, Sequence[str]]) ->
     projects: list[Reviewed] = []
     settled: dict[Reviewed, Sequence[str]] = {}
     begun: set[tuple[str, str]] = set()
-    for name in paper_names(root):
+    for name in filter(course.includes, paper_names(root)):
         project = Project(root, name)
         stage = stage_of(project)
         if stage not in ("v1", "v2", "published"):
@@ -459,31 +463,40 @@ def assign_command(options: argparse.Namespace) -> int:
         print("No project stands at v1: there is nothing to assign.")
         return 0
     found = plan(task, options.seed)
-    _print(task, found)
+    outside = [name for name in paper_names(root) if not course.includes(name)]
+    _print(task, found, outside)
     if options.dry_run:
         print(f"Nothing was written (--dry-run); it would be {ASSIGNMENT}.")
         return 0
     (root / ASSIGNMENT).parent.mkdir(exist_ok=True)
-    write_text(root / ASSIGNMENT, written(task, found, options.seed))
+    write_text(root / ASSIGNMENT, written(task, found, options.seed, outside))
     print(f"wrote {ASSIGNMENT}")
     return 0
 
 
-def written(task: Task, found: Plan, seed: int) -> str:
-    """The text of `reviews/assignment.yaml`, the same for the same assignment."""
-    everything = {**{p.name: tuple(sorted(handles)) for p, handles in task.settled.items()}, **found.reviewers}
+def written(task: Task, found: Plan, seed: int, outside: Iterable[str] = ()) -> str:
+    """The text of `reviews/assignment.yaml`, the same for the same assignment.
+
+    Args:
+        outside: projects that are not in the course.
+    """
+    settled = {p.name: tuple(sorted(handles)) for p, handles in task.settled.items()}
+    everything = {**settled, **found.reviewers, **dict.fromkeys(outside, ())}
     lines = [
         f"# Who reviews what. Made by: referee assign --seed {seed}",
         "# After a drop-out, change course.yaml and run it again: it changes as little as it can.",
         f"seed: {seed}",
         f"inputs: {task.digest()}",
         "reviewers:",
-        *(f"  {name}: [{', '.join(handles)}]" for name, handles in sorted(everything.items())),
+        *(
+            f"  {name}: [{', '.join(handles)}]{'' if handles else '  # not in the course: whoever may review it'}"
+            for name, handles in sorted(everything.items())
+        ),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _print(task: Task, found: Plan) -> None:
+def _print(task: Task, found: Plan, outside: Sequence[str]) -> None:
     from rich.text import Text
 
     from referee.show import console, plain_table
@@ -510,3 +523,5 @@ def _print(task: Task, found: Plan) -> None:
     )
     for handle, name in found.dropped:
         out.print(Text(f"{handle} does not review {name} any more"))
+    if outside:
+        out.print(Text(f"Not in the course, and assigned to nobody: {', '.join(outside)}."))

@@ -7,7 +7,7 @@ deadlines, and nobody's role is known.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -83,6 +83,7 @@ class Late(Part):
     penalty: Share = Decimal("0.25")
 
 
+ProjectName = Annotated[str, pattern(r"^[a-z0-9_]{1,64}$", "it is a project's name")]
 Points = Annotated[Number, Field(ge=0, le=100), PlainSerializer(float)]
 
 
@@ -196,11 +197,16 @@ class Course(Part):
     grading: Grading = Grading()
     limits: Limits = Limits()
     people: list[Person] = Field(default_factory=list, max_length=5000)
+    not_in_course: list[ProjectName] = Field(default_factory=list, max_length=5000)
+    """Projects that stand here and are not the course's: no deadline, assignment or grade is about them."""
 
     @model_validator(mode="after")
     def _coherent(self) -> "Course":
         self._check_people()
         self._check_order()
+        for i, name in enumerate(self.not_in_course):
+            if name in self.not_in_course[:i]:
+                raise refuse("repeated", f"'{name}' stands twice; delete one", at=("not_in_course", i))
         return self
 
     def _check_people(self) -> None:
@@ -252,6 +258,10 @@ class Course(Part):
         """Those that are stated, in the order of the process."""
         yield from filter(None, map(self.deadline, get_args(DeadlineName)))
 
+    def includes(self, paper: str) -> bool:
+        """Whether a project is the course's."""
+        return paper not in self.not_in_course
+
     def person(self, handle: str) -> Person | None:
         """Somebody by handle; forges do not tell capitals from small letters in handles, and neither does this."""
         return next((p for p in self.people if _key(p.handle) == _key(handle)), None)
@@ -280,6 +290,14 @@ def look_alikes(course: Course) -> Iterator[tuple[int, str]]:
         if other != person.handle:
             message = f"'{person.handle}' can be taken for '{other}'. Make sure that both are who they seem to be."
             yield i, message
+
+
+def not_projects(course: Course, names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """What `not_in_course` names and is none of the projects: its place there, and what to say."""
+    known = list(names)
+    for i, name in enumerate(course.not_in_course):
+        if name not in known:
+            yield i, f"there is no project '{name}'.{nearest(name, known)} Correct the name, or delete it."
 
 
 ROLLING = Course(name="A rolling collection")

@@ -775,7 +775,7 @@ def compute(
             raise UsageError(f"--as-of {as_of}: there was no commit yet.")
     tip = branch[-1].sha
     course = course_at(history, tip)
-    papers = papers_at(history, tip, stories(history, branch, pushes))
+    papers = [p for p in papers_at(history, tip, stories(history, branch, pushes)) if course.includes(p.name)]
     if problems := mismatches(marks, trees[0], papers, course):
         raise DocumentError(problems)
     work = authorship(history, tip, marks.authors)
@@ -843,6 +843,9 @@ def mismatches(marks: Marks, tree: Tree, papers: Sequence[Paper], course: Course
         found.append(Problem(MARKS, tree.line(at), f"MRK-{number}", message))
 
     for i, mark in enumerate(marks.marks):
+        if not course.includes(mark.paper):
+            problem(("marks", i, "paper"), "009", f"'{mark.paper}' is not in the course (not_in_course); delete this.")
+            continue
         if (paper := by_name.get(mark.paper)) is None:
             problem(("marks", i, "paper"), "009", f"there is no project '{mark.paper}'.{nearest(mark.paper, by_name)}")
             continue

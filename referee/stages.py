@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from referee.assignment import ASSIGNMENT, AssignmentFile, assignment_at, is_assigned
+from referee.assignment import ASSIGNMENT, AssignmentFile, assignment_at, for_anybody, is_assigned
 from referee.checks.base import STAGES, Finding
 from referee.course import FILE as COURSE
-from referee.course import ROLLING, Course, DeadlineName, Lateness, look_alikes, show_time
+from referee.course import ROLLING, Course, DeadlineName, Lateness, look_alikes, not_projects, show_time
 from referee.documents import DocumentError, Tree, parse_yaml
 from referee.history import Commit, Counted, Event, History, HistoryError, printable, when
 from referee.project import PAPER_NAME
@@ -440,13 +440,18 @@ class Gate:
 
     def lateness(self, change: Change) -> Lateness | None:
         """How a change stands to its deadline; None if none binds it."""
-        if change.deadline is None or self.by_editor:
+        if change.deadline is None or self.by_editor or not self._of_course(change):
             return None
         if change.deadline == "v2" and self._decision(change.paper or "", self.base) == "revise":
             return None
         return self.course.lateness(change.deadline, self.counted.moment)
 
+    def _of_course(self, change: Change) -> bool:
+        return change.paper is None or self.course.includes(change.paper)
+
     def _until(self, change: Change) -> str | None:
+        if not self._of_course(change):
+            return "not in the course: no deadline"
         if change.deadline is None or (deadline := self.course.deadline(change.deadline)) is None:
             return None
         if (late := self.lateness(change)) is None:
@@ -559,7 +564,10 @@ class Gate:
             return
         elif change.kind in ("course", "assignment", "decision"):
             if any("editor" in p.roles for p in self.course.people):
-                message = f"'{name}' is no editor in {COURSE}; only an editor changes this. Take the change back."
+                editors = ", ".join(printable(p.handle, 40) for p in self.course.people if "editor" in p.roles)
+                message = f"'{name}' is no editor in {COURSE} ({editors}); only an editor changes this. Take it back."
+                if change.kind == "course":
+                    message += " A course that begins: CONTRIBUTING.md, As an editor."
                 yield Finding("STG-011", "error", file, 1, message)
         elif (owner := change.before or change.after) is not None and actor not in owner.team:
             team = ", ".join(sorted(printable(h, 40) for h in owner.team)) or "nobody"
@@ -606,6 +614,9 @@ class Gate:
             return
         for i, message in look_alikes(read) if isinstance(read, Course) else ():
             yield Finding("CRS-014", "warning", path, trees[0].line(("people", i, "handle")), message)
+        if isinstance(read, Course) and read.not_in_course:
+            for i, message in not_projects(read, self.history.names(self.head, "projects")):
+                yield Finding("CRS-015", "warning", path, trees[0].line(("not_in_course", i)), message)
 
     def _claims(self, change: Change, after: Declared) -> Iterator[Finding]:
         for rule, line, message in claims_amiss(self.history, change.paper or "", self.base, after, self.now):
@@ -675,7 +686,7 @@ def too_few(course: Course, assignment: Mapping[str, Sequence[str]], paper: str,
     if len(there) >= needed:
         return None
     message = f"version 2 needs {needed} reviews; there {'is' if len(there) == 1 else 'are'} {len(there)}"
-    if not assignment:
+    if for_anybody(assignment, paper):
         return f"{message} in reviews/{paper}/. Wait for the others, or ask the editor."
     if not (whose := assignment.get(paper)):
         return f"{message} that count: nobody is assigned to '{paper}' ({ASSIGNMENT}). Ask the editor to assign it."

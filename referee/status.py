@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from referee.assignment import is_assigned, load_assignment
+from referee.assignment import for_anybody, is_assigned, load_assignment
 from referee.checks.base import STAGES
 from referee.checks.reading import Unreadable, read_text
 from referee.course import Course, Deadline, DeadlineName, load_course
@@ -87,7 +87,8 @@ def status(root: Path, paper: str, course: Course, assignment: Mapping[str, Sequ
     response, decision = texts.pop("response", ""), texts.pop("decision", "")
     wrote = {h.lower(): h for h in texts if h.lower() != "readme"}
     additional = tuple(h for h in wrote.values() if not is_assigned(assignment, paper, h))
-    reviewers = {h: h.lower() in wrote for h in (assignment.get(paper, ()) if assignment else wrote.values())}
+    whose = wrote.values() if for_anybody(assignment, paper) else assignment.get(paper, ())
+    reviewers = {h: h.lower() in wrote for h in whose}
     waits: list[str] = []
     if stage not in STAGES:
         waits.append("a stage in project.yaml")
@@ -110,7 +111,7 @@ def status(root: Path, paper: str, course: Course, assignment: Mapping[str, Sequ
             if said
             else "a decision"
         )
-    due = next_deadline(course, stage, reviewers, now)
+    due = next_deadline(course, stage, reviewers, now) if course.includes(paper) else None
     return Status(paper, stage if stage in STAGES else None, reviewers, additional, tuple(waits), due, amended)
 
 

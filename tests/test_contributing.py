@@ -2,11 +2,14 @@
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from referee.cli import parser
+from referee.course import Course
+from referee.documents import parse_yaml
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -30,6 +33,12 @@ def test_the_guide_shows_every_step_of_the_process():
         assert any(words[:1] == (step,) for words in said), step
     for step in [("review", "start"), ("review", "check"), ("calibrate", "start"), ("calibrate", "measure")]:
         assert any(words[:2] == step for words in said), step
+
+
+def test_the_course_that_is_shown_can_be_read():
+    (block,) = re.findall(r"^   ```yaml\n(   not_in_course:.*?)^   ```$", GUIDE, flags=re.M | re.S)
+    course = parse_yaml(f"name: x\n{textwrap.dedent(block)}", Course, rules="CRS", shown="CONTRIBUTING.md")
+    assert [p.handle for p in course.people if "editor" in p.roles]
 
 
 def test_links_of_the_guide_lead_somewhere():

@@ -42,6 +42,14 @@ register(
     severity="warning",
 )
 
+register(
+    "CRS-015",
+    "course.yaml: what is not in the course is a project",
+    why="A name mistyped leaves nothing out: its project is assigned and graded like the others.",
+    fix="Correct the name in 'not_in_course'; 'referee gate' says it when course.yaml changes.",
+    severity="warning",
+)
+
 _AT_THE_GATE: dict[str, tuple[Severity, str, str, str]] = {
     "STG-002": (
         "warning",
@@ -126,7 +134,7 @@ def _history(submission: Submission) -> tuple[History, str]:
 )
 def team_is_known(submission: Submission) -> Iterator[Found]:
     course = _course(submission)
-    if not course.people:
+    if not course.people or not course.includes(submission.name):
         return
     for member in submission.file.team:
         if course.person(member.handle) is None:

@@ -67,7 +67,7 @@ def _projects(site: Site) -> str:
         name = f"[{md(s.paper)}](../projects/{s.paper}.md)" if s.paper in readable else md(s.paper)
         listed = [f"{md(h)}{' ✓' if written else ''}" for h, written in s.reviewers.items()]
         reviewers = ", ".join([*listed, *(f"{md(h)} ✓ (unasked)" for h in s.additional)])
-        deadline = awaited(site.course, s.stage, s.reviewers)
+        deadline = awaited(site.course, s.stage, s.reviewers) if site.course.includes(s.paper) else None
         due = f"{DEADLINES[deadline.name]}: {deadline}" if deadline else "–"
         waits = "; ".join(map(md, s.open)) or "–"
         rows.append([name, s.stage or "?", waits, due, reviewers or "–"])

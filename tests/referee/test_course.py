@@ -69,6 +69,8 @@ def test_a_right_file() -> None:
         ("[editor]", "[editor, editor]", 9, "CRS-011", "a role stands twice"),
         ("[editor]", "[edtor]", 9, "CRS-007", "Did you mean 'editor'"),
         ("[editor]", "[]", 9, "CRS-007", "at least 1"),
+        ("name: Gen", "not_in_course: [toy, toy]\nname: Gen", 1, "CRS-010", "'toy' stands twice"),
+        ("name: Gen", "not_in_course: [../toy]\nname: Gen", 1, "CRS-007", "a project's name"),
         ("name: Gen", "grading: {v1: 0.5, v2: 0.6}\nname: Gen", 1, "CRS-011", "1.1 together"),
     ],
 )
@@ -116,6 +118,7 @@ def test_this_repository() -> None:
     course = load_course(find_root(Path(__file__).parent))
     assert list(course.all_deadlines()) == []
     assert course.people, "roles are known"
+    assert course.not_in_course == []  # the collection is the course
 
 
 def test_the_json_schema_is_current_and_describes_the_file() -> None:

@@ -481,6 +481,16 @@ def test_an_explanation_suffices_to_recompute(term: Term) -> None:
     }  # fmt: skip
 
 
+def test_what_is_not_in_the_course_is_not_graded(term: Term) -> None:
+    (term.root / "course.yaml").write_text(COURSE.replace("  - {handle: ada, roles: [developer]}\n", "")
+                                           + "not_in_course: [toy]\n")  # fmt: skip
+    term.commit("2027-02-21 12:00")
+    with pytest.raises(DocumentError, match=r"MRK-009: 'toy' is not in the course"):
+        term.grades()
+    marks = "marks: [{paper: other, version: v1, points: 70}]\n"
+    assert term.totals(marks) == {"bo": "–", "carol": "28", "dan": "–"}  # ada is nobody in the course
+
+
 # -- marks.yaml --------------------------------------------------------------------------------------------------------
 
 WRONG: list[tuple[str, str, str, str]] = [

@@ -261,6 +261,34 @@ def test_dates_and_assignments_are_the_editors(repository: Repository) -> None:
     assert rules(repository.gate("edith")) == ["CRS-011"]
 
 
+def test_who_may_change_the_course_is_said(repository: Repository) -> None:
+    repository.branch()
+    repository.commit(("course.yaml", COURSE.replace("edith", "emil")))
+    assert rules(repository.gate("emil")) == ["STG-011"]
+    assert "'emil' is no editor in course.yaml (edith)" in said(repository.gate("emil"))
+    assert repository.gate("edith").open
+
+
+@pytest.mark.parametrize(("name", "says"), [("toy", ""), ("toi", "no project 'toi'. Did you mean 'toy'?")])
+def test_what_is_not_in_the_course_is_a_project(submitted: Repository, name: str, says: str) -> None:
+    submitted.commit(("course.yaml", f"{COURSE}not_in_course: [{name}]\n"))
+    gate = submitted.gate("edith")
+    assert [(f.rule, f.severity, f.line) for f in gate.findings] == ([("CRS-015", "warning", 10)] if says else [])
+    assert says in said(gate)
+
+
+def test_no_deadline_binds_what_is_not_in_the_course(submitted: Repository) -> None:
+    submitted.commit(("projects/toy/toy.py", "x = 1\n"), date="2027-03-01T12:00:00+00:00")
+    assert rules(submitted.gate("ada")) == ["STG-003"]
+    submitted.git("checkout", "--quiet", "main")
+    submitted.commit(("course.yaml", f"{COURSE}not_in_course: [toy]\n"))
+    submitted.git("checkout", "--quiet", "-B", "work")
+    submitted.commit(("projects/toy/toy.py", "x = 1\n"), date="2027-03-01T12:00:00+00:00")
+    gate = submitted.gate("ada")
+    assert gate.findings == []
+    assert [j.until for j in gate.judged] == ["not in the course: no deadline"]
+
+
 @pytest.mark.parametrize("handle", ["rnary", "rn-ary", "CY1", "B0", "cyl"])
 def test_handles_that_resemble_each_other(repository: Repository, handle: str) -> None:
     people = COURSE + "".join(f"  - {{handle: {h}, roles: [reviewer]}}\n" for h in ("mary", "cyI", handle))
@@ -301,6 +329,9 @@ def test_only_reviews_by_those_assigned_open_version_2(submitted: Repository) ->
     gate = step("{ball: [bo, cy]}", "bo", "cy")
     assert rules(gate) == ["STG-004"]
     assert "nobody is assigned to 'toy'" in said(gate)
+    assert rules(step("{ball: [bo, cy], toy: []}", "bo", "cy")) == []  # entered for nobody in particular
+    gate = step("{ball: [bo, cy], toy: []}", "bo")
+    assert "version 2 needs 2 reviews; there is 1 in reviews/toy/" in said(gate)
     assert rules(step("{}", "bo", "cy")) == []  # nothing is assigned: everybody's count
     submitted.commit((ASSIGNMENT, assigned("{toy: [bo, dee]}")))
     assert rules(submitted.gate("ada")) == ["STG-011"]  # the base's assignment holds, and only an editor changes it

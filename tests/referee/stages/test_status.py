@@ -204,6 +204,22 @@ def test_who_reviewed_before_there_was_an_assignment_is_entered(root: Path) -> N
     assert "cy" not in found["toy"]  # whose ada has reviewed cy's
 
 
+def test_what_is_not_in_the_course_is_not_assigned(root: Path, capsys: Capture) -> None:
+    write(root / "course.yaml", FOUR + "not_in_course: [ball, toy]\n")
+    write(root / "projects/ball/project.yaml", at("v2").replace("handle: ada", "handle: cy"))
+    for name in ("ada", "dee"):  # which counts for nobody's load
+        write(root / f"reviews/ball/{name}.md", "x")
+    assert main(["assign", "--seed", "7"]) == 0
+    assert "Not in the course, and assigned to nobody: ball, toy." in capsys.readouterr().out
+    assigned = load_assignment(root)
+    assert {name: len(handles) for name, handles in assigned.items()} == {"ball": 0, "game": 2, "toy": 0}
+    write(root / "reviews/toy/cy.md", "x")
+    course = load_course(root)
+    here = status(root, "toy", course, assigned, NOW)
+    assert (here.reviewers, here.additional, here.due) == ({"cy": True}, (), None)
+    assert status(root, "game", course, assigned, NOW).due is not None
+
+
 def test_no_assignment_is_possible(root: Path, capsys: Capture) -> None:
     assert main(["assign", "--seed", "7"]) == 1
     err = capsys.readouterr().err
