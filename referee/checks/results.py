@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -426,21 +427,23 @@ def configurations_are_the_presets(submission: Submission) -> Iterator[Found]:
 def provenance_is_credible(submission: Submission) -> Iterator[Found]:
     soon = datetime.now(UTC) + timedelta(days=1)
     for path, record in usable(submission):
+        only = f"--preset {record.preset} --only {shlex.quote(record.run)}"
+        again = f"'referee run {submission.name} {only} --fresh --publish'"  # without --fresh it is used again
         if not re.fullmatch(r"[0-9a-f]{40}\+?", record.git_sha):
-            yield path, 1, "names no commit; run it inside the repository."
+            yield path, 1, f"names no commit; inside the repository: {again}."
         elif record.git_sha.endswith("+"):
-            yield path, 1, "was made by code that was not committed; commit first, then run it again."
+            yield path, 1, f"was made by code that was not committed; commit first, then {again}."
         try:
             finished = datetime.fromisoformat(record.finished)
             finished = finished if finished.tzinfo else finished.replace(tzinfo=UTC)
             if finished > soon:
-                yield path, 1, f"finished in the future ({record.finished[:40]}); set the clock and run it again."
+                yield path, 1, f"finished in the future ({record.finished[:40]}); set the clock, then {again}."
         except ValueError:
-            yield path, 1, f"finished at no time ({record.finished[:40]!r}); run it again."
+            yield path, 1, f"finished at no time ({record.finished[:40]!r}): {again}."
         if record.steps < 1 or record.wall_s <= 0:
             yield path, 1, f"took {record.steps} steps and {record.wall_s} s; a run that trained took some of both."
         if not {"python", "torch", "numpy"} <= set(record.environment):
-            yield path, 1, "does not name the versions of python, torch and numpy; run it again."
+            yield path, 1, f"does not name the versions of python, torch and numpy: {again}."
 
 
 @check(
