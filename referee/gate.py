@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from referee.checks.base import STAGES, Finding, Submission, printable, run
-from referee.checks.command import MARKS, annotation, counted, inert
+from referee.checks.command import MARKS, annotation, counted, exists, inert
 from referee.grades import private_folder
 from referee.history import check_actor, keep_push, read_event
 from referee.project import Project, UsageError, find_root
+from referee.reviews import DECISION, RESPONSE
 from referee.stages import Change, Gate, open_gate
 
 
@@ -24,7 +25,9 @@ def gate_command(options: argparse.Namespace) -> int:
         if not gate.counted.pushed or event is None or event.head is None:
             raise UsageError("gate: --private keeps when the forge received a commit, and no --event tells it.")
         keep_push(folder, event.head, gate.counted.moment)
-    findings = [*gate.findings, *(f for change in gate.changes for f in unready(root, gate, change))]
+    findings = list(gate.findings)
+    for change in gate.changes:
+        findings += out_of_order(root, change) if change.kind in ("review", "decision") else unready(root, gate, change)
     show = {"table": print_table, "json": print_json, "github": print_annotations, "markdown": print_markdown}
     show[options.format](gate, findings)
     return 1 if any(f.severity == "error" for f in findings) else 0
@@ -46,7 +49,27 @@ def unready(root: Path, gate: Gate, change: Change) -> list[Finding]:
         f"the checks of stage {stage} find {len(errors)} error{'s' if len(errors) > 1 else ''} ({some}). "
         f"'referee check {change.paper} --stage {stage}' says what to do."
     )
+    message += ask(change.paper, {f.file for f in errors})
     return [Finding("STG-014", "error", f"projects/{change.paper}/project.yaml", 1, message)]
+
+
+def out_of_order(root: Path, change: Change) -> list[Finding]:
+    """What `referee review check` finds wrong with a changed review or decision: once merged, it would keep the team's
+    next version out, and the team may not mend it."""
+    from referee.reviewing import check_reviews
+
+    if change.paper is None or not exists(root, change.paper):
+        return []
+    outcome = check_reviews(Project(root, change.paper))
+    return [f for f in outcome.findings if f.severity == "error" and f.file == change.paths[0]]
+
+
+def ask(paper: str, files: set[str]) -> str:
+    """Whom the team asks to mend files that are not its own; '' when there is none."""
+    prefix = f"reviews/{paper}/"
+    names = sorted(f.removeprefix(prefix) for f in files if f.startswith(prefix) and f != prefix + RESPONSE)
+    whom = ["the editor" if name == DECISION else name.removesuffix(".md") for name in names]
+    return f" Not yours to change: {', '.join(prefix + n for n in names)}; ask {', '.join(whom)}." if names else ""
 
 
 # -- How it is shown ---------------------------------------------------------------------------------------------------

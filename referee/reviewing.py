@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
 from common.records import write_text
@@ -40,6 +40,9 @@ from referee.reviews import (
     parse_review,
 )
 from referee.stages import additional
+
+if TYPE_CHECKING:
+    from referee.checks import Outcome
 
 WORD = re.compile(r"__([A-Z]+)__")
 HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
@@ -167,27 +170,37 @@ ABOUT_RESPONSE = range(40, 45)
 ABOUT_DECISION = (45, 46, 48)
 
 
-def _check(project: Project, options: argparse.Namespace) -> int:
-    """Everything that is there, and only that: whether something is missing at a stage is `referee check`'s to say."""
-    from referee.checks import Finding as Complaint
+def check_reviews(project: Project, *, code: bool = False) -> "Outcome":
+    """Look at all that was written about a paper, and only at that: whether something is missing at a stage is
+    `referee check`'s to say.
+
+    Args:
+        code: run cited checks, probes and commands again.
+    """
     from referee.checks import Submission, every_check, run
-    from referee.checks.command import print_github, print_json, print_markdown, print_table
-    from referee.checks.reviews import not_theirs
 
     there = load_reviews(project)
     numbers = [*ABOUT_REVIEWS]
     numbers += ABOUT_RESPONSE if there.response or (folder(project) / RESPONSE).is_file() else []
     numbers += ABOUT_DECISION if there.decision or (folder(project) / DECISION).is_file() else []
     rules = [f"REV-{n:03}" for n in numbers if f"REV-{n:03}" in every_check()]
-    submission = Submission(project, "v2")
-    outcome = run(submission, needs=("files", "code") if options.run else ("files",), only=rules)
+    return run(Submission(project, "v2"), needs=("files", "code") if code else ("files",), only=rules)
+
+
+def _check(project: Project, options: argparse.Namespace) -> int:
+    from referee.checks import Finding as Complaint
+    from referee.checks import Submission
+    from referee.checks.command import print_github, print_json, print_markdown, print_table
+    from referee.checks.reviews import not_theirs
+
+    outcome = check_reviews(project, code=options.run)
     if (options.changed is None) != (options.actor is None):
         raise UsageError("review check: --changed and --actor belong together: who changed these files?")
     if options.changed is not None:
         paths = _changed(project.root, options.changed)
         theirs = [
             Complaint("REV-034", "error", project.shown(p), n, m)
-            for p, n, m in not_theirs(submission, paths, options.actor)
+            for p, n, m in not_theirs(Submission(project, "v2"), paths, options.actor)
         ]
         outcome = replace(outcome, findings=(*theirs, *outcome.findings))
     show = {"table": print_table, "json": print_json, "github": print_github, "markdown": print_markdown}

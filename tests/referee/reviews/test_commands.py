@@ -139,6 +139,38 @@ def test_an_acceptance_over_what_is_upheld_is_refused(cohort: Cohort, capsys: py
     assert "carol/F2 is upheld and not fixed: decide 'revise'" in capsys.readouterr().out.replace("\n    ", " ")
 
 
+def test_a_review_that_is_out_of_order_stops_at_its_own_gate(
+    cohort: Cohort, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Merged, it would stop the team's next version, and the team may not mend it: it is told whom to ask."""
+
+    def gate(actor: str) -> tuple[int, str]:
+        status = main(["gate", "--base", "main", "--actor", actor])
+        return status, " ".join(capsys.readouterr().out.split())
+
+    evidence = "  - evidence: `projects/toy/toy.py:1` as it should be"
+    cohort.git("checkout", "-q", "-b", "work")
+    cohort.review("carol", (evidence, f"{evidence}\n  - n/a: no equations"))
+    cohort.commit("a review")
+    status, out = gate("carol")
+    assert status == 1
+    assert "REV-021 reviews/toy/carol.md:22 `faith-equations` is ticked and n/a at once" in out
+    cohort.edit("reviews/toy/carol.md", ("\n  - n/a: no equations", ""))
+    cohort.commit("in order")
+    assert gate("carol")[0] == 0
+    cohort.edit("reviews/toy/carol.md", (evidence, "  - note: nothing"))
+    cohort.commit("out of order")
+    cohort.git("checkout", "-q", "-B", "main")
+    cohort.review("bo", (evidence, f"{evidence}\n  - n/a: no equations"))
+    cohort.commit("merged all the same")
+    cohort.git("checkout", "-q", "-b", "v2")
+    cohort.edit("projects/toy/project.yaml", ("stage: v1", "stage: v2"))
+    cohort.commit("version 2")
+    status, out = gate("team-a")
+    assert status == 1
+    assert "Not yours to change: reviews/toy/bo.md, reviews/toy/carol.md; ask bo, carol." in out
+
+
 def test_who_changed_what(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
     cohort.review("carol")
     cohort.commit("carol's review")
