@@ -168,6 +168,10 @@ def print_table(course: Course, found: list[Status], now: datetime) -> None:
             f"{AMENDED} claims were amended after they had been accepted: 'referee verdicts <paper>' says when and why"
         )
         out.print(Text(said, style="dim"))
+    if any(s.reviewers or s.additional for s in found):
+        out.print()
+        said = "✓ written, · not yet, + additional; whether a review is in order: 'referee review check <paper>'"
+        out.print(Text(said, style="dim"))
     counts = [f"{n} {stage}" for stage in STAGES if (n := sum(s.stage == stage for s in found))]
     out.print()
     out.print(Text(", ".join(counts) or "no stages", style="bold"))

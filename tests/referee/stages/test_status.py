@@ -132,6 +132,7 @@ def test_the_table(root: Path, capsys: Capture) -> None:
     assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert "✓ bo, · cy" in out
+    assert "✓ written, · not yet" in out  # 'x' is no review that is in order
     assert "3 v1" in out
     assert main(["status", "toy", "--format", "json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
