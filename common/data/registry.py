@@ -442,25 +442,17 @@ _MNIST_SOURCES = (
 )
 
 
-def _uci(name: str, file: str, dims: int, arrays: Mapping[str, tuple[int, str]], sha256: str) -> DataSet:
-    """One of MADE's binary sets from its authors' repository. arrays: split -> (examples, SHA-256).
-
-    The digests are those of a copy whose splits have the published sizes. The authors' own files could not be reached
-    to compare; any numeric type is read, and the content must be the same.
-    """
-    return DataSet(
-        name=name,
-        folders=("uci_binary",),
-        arrays={split: ((n, dims), digest) for split, (n, digest) in arrays.items()},
-        layouts=tuple(
-            {split: (archive, formats.npz_bits(f"{theirs}_data")) for split, theirs in _SPLITS.items()}
-            for archive in (f"{file}.npz", f"{file}_u8.npz")
-        ),
-        assemble=_vectors,
-        levels=2,
-        sha256=sha256,
-        sources=(Address({f"{file}.npz": f"https://github.com/mgermain/MADE/raw/master/datasets/{file}.npz"}),),
+def _made_layouts(name: str) -> tuple[Layout, ...]:
+    """MADE's archives of 0s and 1s in any numeric type: its authors' own, and one of bytes."""
+    return tuple(
+        {split: (archive, formats.npz_bits(f"{theirs}_data")) for split, theirs in _SPLITS.items()}
+        for archive in (f"{name}.npz", f"{name}_u8.npz")
     )
+
+
+def _made_source(name: str) -> Address:
+    """The authors' repository. It could not be reached to compare: the digests are those of a copy of its files."""
+    return Address({f"{name}.npz": f"https://github.com/mgermain/MADE/raw/master/datasets/{name}.npz"})
 
 
 REGISTRY: dict[str, DataSet] = {
@@ -604,38 +596,47 @@ REGISTRY: dict[str, DataSet] = {
             sha256="8d0b6352cde142e51c47f0e09d90de99d1084199f7ad8e527f7ab5eb72e34a56",
             sources=(Address({"frey_rawface.mat": "https://cs.nyu.edu/~roweis/data/frey_rawface.mat"}),),
         ),
-        _uci(
-            "uci_dna",
-            "dna",
-            180,
-            {
-                "train": (1_400, "5a99f7507878884a31650113736e0b00074e32cc61866a80032d37fe36746d49"),
-                "val": (600, "3ac5ffe03f14d1c2603284494b9199531c4310db0ece49f8bee9ebe6acaa2628"),
-                "test": (1_186, "8b369d1a00158040ae2fd1c79a0d51207dafdbd89e7113984328ed59a37e5d57"),
+        DataSet(
+            name="uci_dna",
+            folders=("uci_binary",),
+            arrays={
+                "train": ((1_400, 180), "5a99f7507878884a31650113736e0b00074e32cc61866a80032d37fe36746d49"),
+                "val": ((600, 180), "3ac5ffe03f14d1c2603284494b9199531c4310db0ece49f8bee9ebe6acaa2628"),
+                "test": ((1_186, 180), "8b369d1a00158040ae2fd1c79a0d51207dafdbd89e7113984328ed59a37e5d57"),
             },
-            "24bc3d6234696c561855a930709de567265dc9e016fe415dffcd57d8b9f206b3",
+            layouts=_made_layouts("dna"),
+            assemble=_vectors,
+            levels=2,
+            sha256="24bc3d6234696c561855a930709de567265dc9e016fe415dffcd57d8b9f206b3",
+            sources=(_made_source("dna"),),
         ),
-        _uci(
-            "uci_mushrooms",
-            "mushrooms",
-            112,
-            {
-                "train": (2_000, "e21fbbbec113977912155ef68bac5b5efe322b82c78e2fd80714c2abb16f2c0f"),
-                "val": (500, "fa55cfffbad62f2bc18a60a7ca7f398c2ab581f49b35eb8abcfb81f986fb77d0"),
-                "test": (5_624, "56a64d643a8bbc3fed381fd1a1668b3fb3fc3a4bfe8db9cccbc1be35773a0e08"),
+        DataSet(
+            name="uci_mushrooms",
+            folders=("uci_binary",),
+            arrays={
+                "train": ((2_000, 112), "e21fbbbec113977912155ef68bac5b5efe322b82c78e2fd80714c2abb16f2c0f"),
+                "val": ((500, 112), "fa55cfffbad62f2bc18a60a7ca7f398c2ab581f49b35eb8abcfb81f986fb77d0"),
+                "test": ((5_624, 112), "56a64d643a8bbc3fed381fd1a1668b3fb3fc3a4bfe8db9cccbc1be35773a0e08"),
             },
-            "48a2cb4cba3895fad1e402501797ea59723233ac81266c6a98d40f7838067243",
+            layouts=_made_layouts("mushrooms"),
+            assemble=_vectors,
+            levels=2,
+            sha256="48a2cb4cba3895fad1e402501797ea59723233ac81266c6a98d40f7838067243",
+            sources=(_made_source("mushrooms"),),
         ),
-        _uci(
-            "uci_nips",
-            "nips",
-            500,
-            {
-                "train": (400, "fc6b1618d3cd8d54c5f37477b37aca92226cd5139b2977265949bad8b108f88d"),
-                "val": (100, "f251bdc2a0397fe82f069477b5df74ec5a6d9b78b059cbc92a93d1be582f4df5"),
-                "test": (1_240, "490ac89622e7408ecc3fdb793a35a07a758191d3169fc846c123fd4ffca84402"),
+        DataSet(
+            name="uci_nips",
+            folders=("uci_binary",),
+            arrays={
+                "train": ((400, 500), "fc6b1618d3cd8d54c5f37477b37aca92226cd5139b2977265949bad8b108f88d"),
+                "val": ((100, 500), "f251bdc2a0397fe82f069477b5df74ec5a6d9b78b059cbc92a93d1be582f4df5"),
+                "test": ((1_240, 500), "490ac89622e7408ecc3fdb793a35a07a758191d3169fc846c123fd4ffca84402"),
             },
-            "bfac1091becbcae88bb4d4c9b53bc80d23f580a2adc499ed128beee676ecba6a",
+            layouts=_made_layouts("nips"),
+            assemble=_vectors,
+            levels=2,
+            sha256="bfac1091becbcae88bb4d4c9b53bc80d23f580a2adc499ed128beee676ecba6a",
+            sources=(_made_source("nips"),),
         ),
         DataSet(
             name="digits",

@@ -311,7 +311,15 @@ def run_in(directory, config):
 
 
 DIGITS = Config(
-    dataset="digits", hidden=(16,), masks=0, step_size=1e-3, batch_size=500, patience=3, val_masks=2, test_masks=4
+    dataset="digits",
+    hidden=(16,),
+    masks=0,
+    step_size=1e-3,
+    batch_size=500,
+    patience=3,
+    passes=40,
+    val_masks=2,
+    test_masks=4,
 )
 
 
