@@ -5,7 +5,9 @@
     build        `referee site build | serve`: pages -> a tree of plain Markdown -> HTML by mkdocs
     writing      Markdown from untrusted text: escaping, pictures, tables, templates
     home         the gallery of projects, the collection in numbers
+    pictures     thumbnails and cards
     project      a page per project
+    readme       what a team writes in its README, made harmless
     review       its review as a conversation, its timeline
     results      results per data set and metric
     families     a page per family of models
