@@ -52,6 +52,19 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}\nSee '{self.prog} --help'.")
 
 
+PROBES = """what they have to be given (each docstring in common/probes says what that is, and what may be given):
+  probes.bits(preprocess)
+  probes.bound(bound_fn, log_p, x)
+  probes.normalisation(log_prob, *, shape, levels)
+  probes.density(log_prob, *, dims, extent)
+  probes.impossible(log_prob, x, *, entropy)
+  probes.causality(conditionals, x)
+  probes.bijection(forward, inverse, x)
+  probes.quantise(preprocess)
+  probes.invariance(score, x)
+  probes.resume(train)"""
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = Parser(
@@ -128,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
         "Run the checks that the paper's module offers (its PROBES) and print each verdict with its numbers.\n"
         "Exits with 1 if one fails, or if project.yaml names what the module does not have.",
         "  referee probe iwae\n  referee probe iwae --only bound,resume\n  referee probe iwae --format json\n"
-        "  referee probe iwae --publish",
+        "  referee probe iwae --publish\n\n" + PROBES,
     )
     probe.add_argument("paper")
     probe.add_argument("--only", metavar="PROBE,...", help="these probes, not all")

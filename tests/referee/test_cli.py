@@ -1,6 +1,7 @@
 """The commands: what they do, what they say to a mistake, and their exit status. No mistake ends in a traceback."""
 
 import contextlib
+import inspect
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from common import probes
 from common.errors import NonFiniteError, UserError
 from common.records import Record
 from referee import cli, running
@@ -25,6 +27,23 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _inside(there: Path) -> None:
     """Every test runs inside the invented repository."""
+
+
+def test_the_help_says_what_probes_have_to_be_given(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["probe", "--help"])
+    shown = set(re.findall(r"^  probes\.(.*)$", capsys.readouterr().out, flags=re.M))
+
+    def owed(probe: Callable[..., Any]) -> str:
+        parameters = [p for p in inspect.signature(probe).parameters.values() if p.default is p.empty]
+        by_name = any(p.kind is p.KEYWORD_ONLY for p in parameters)
+        names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY] + ["*"] * by_name
+        names += [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        return f"{probe.__name__}({', '.join(names)})"
+
+    offered = [getattr(probes, name) for name in probes.__all__]
+    known = [f for f in offered if inspect.signature(f).return_annotation is probes.ProbeResult]
+    assert shown == {owed(probe) for probe in known}
 
 
 # -- without torch ----------------------------------------------------------------------------------------------------

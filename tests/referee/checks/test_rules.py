@@ -109,7 +109,11 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("RES-010", "run 'referee tables toy'", lambda d: d.replace("README.md", "85.", "84.")),
     ("RES-010", "not closed", lambda d: d.replace("README.md", "<!-- /referee:claims -->", "")),
     ("RES-012", "names no commit", lambda d: d.record(git_sha="")),
-    ("RES-012", "was not committed; then 'referee run toy --preset laptop --only k50 --fresh --publish'", lambda d: d.record(git_sha="0" * 40 + "+")),
+    (
+        "RES-012",
+        "first, then 'referee run toy --preset laptop --only k50 --fresh --publish'",
+        lambda d: d.record(git_sha="0" * 40 + "+"),
+    ),
     ("RES-012", "in the future", lambda d: d.record(finished="2999-01-01T00:00:00+00:00")),
     ("RES-012", "at no time", lambda d: d.record(finished="yesterday")),
     ("RES-012", "versions", lambda d: d.record(environment={})),
