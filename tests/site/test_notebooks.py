@@ -151,6 +151,13 @@ def test_colours_and_what_was_overwritten_are_left_out(site: Site) -> None:
     assert ">E: v\nline</pre>" in made
 
 
+def test_control_characters_are_left_out(site: Site) -> None:
+    evil = "a\x00\x02wzxhzdk:0\x03\x9b\x7fb"
+    made = text(site, said(f"{evil}\n\n# {evil}"), ran(evil, printed(evil), shown(text_html=f"<table>{evil}")))
+    assert made.count("awzxhzdk:0b") + made.count("awzxhzdk&#58;0b") == 5
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", made)
+
+
 def test_of_much_output_the_beginning_is_shown(site: Site) -> None:
     made = text(site, ran("run()", printed("x" * 2000 + "\n" + "line\n" * 1000)))
     assert made.count("line\n") < 300
