@@ -27,7 +27,7 @@ from pydantic import Field
 from common.errors import UserError
 from common.records import write_text
 from referee.course import FILE as COURSE
-from referee.course import Course, Person, ProjectName, load_course
+from referee.course import Course, Person, ProjectName, load_course, not_expertise
 from referee.documents import parse_yaml, pattern, read_yaml
 from referee.history import History
 from referee.project import Project, UsageError, find_root, paper_names
@@ -464,7 +464,7 @@ def assign_command(options: argparse.Namespace) -> int:
         return 0
     found = plan(task, options.seed)
     outside = [name for name in paper_names(root) if not course.includes(name)]
-    _print(task, found, outside)
+    _print(task, found, outside, [message for _, message in not_expertise(course, paper_names(root))])
     if options.dry_run:
         print(f"Nothing was written (--dry-run); it would be {ASSIGNMENT}.")
         return 0
@@ -496,7 +496,7 @@ def written(task: Task, found: Plan, seed: int, outside: Iterable[str] = ()) -> 
     return "\n".join(lines) + "\n"
 
 
-def _print(task: Task, found: Plan, outside: Sequence[str]) -> None:
+def _print(task: Task, found: Plan, outside: Sequence[str], unmatched: Sequence[str]) -> None:
     from rich.text import Text
 
     from referee.show import console, plain_table
@@ -523,5 +523,7 @@ def _print(task: Task, found: Plan, outside: Sequence[str]) -> None:
     )
     for handle, name in found.dropped:
         out.print(Text(f"{handle} does not review {name} any more"))
+    for message in unmatched:
+        out.print(Text(message))
     if outside:
         out.print(Text(f"Not in the course, and assigned to nobody: {', '.join(outside)}."))

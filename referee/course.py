@@ -300,6 +300,21 @@ def not_projects(course: Course, names: Iterable[str]) -> Iterator[tuple[int, st
             yield i, f"there is no project '{name}'.{nearest(name, known)} Correct the name, or delete it."
 
 
+def not_expertise(course: Course, papers: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Expertise that is neither a family nor a paper here: the person's place in `people`, and what to say.
+
+    It may be there, of a paper that is still to be proposed; until then nobody is assigned by it.
+    """
+    from referee.checklist import load_checklist
+
+    known = {*load_checklist().families, *papers}
+    for i, person in enumerate(course.people):
+        for name in person.expertise:
+            if name not in known:
+                message = f"'{name}', the expertise of '{person.handle}', is no family and no project."
+                yield i, f"{message}{nearest(name, known)} Families: {', '.join(load_checklist().families)}."
+
+
 ROLLING = Course(name="A rolling collection")
 
 

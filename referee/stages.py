@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from referee.assignment import ASSIGNMENT, AssignmentFile, assignment_at, for_anybody, is_assigned
 from referee.checks.base import STAGES, Finding
 from referee.course import FILE as COURSE
-from referee.course import ROLLING, Course, DeadlineName, Lateness, look_alikes, not_projects, show_time
+from referee.course import ROLLING, Course, DeadlineName, Lateness, look_alikes, not_expertise, not_projects, show_time
 from referee.documents import DocumentError, Tree, parse_yaml
 from referee.history import Commit, Counted, Event, History, HistoryError, printable, when
 from referee.project import PAPER_NAME
@@ -614,9 +614,12 @@ class Gate:
             return
         for i, message in look_alikes(read) if isinstance(read, Course) else ():
             yield Finding("CRS-014", "warning", path, trees[0].line(("people", i, "handle")), message)
-        if isinstance(read, Course) and read.not_in_course:
-            for i, message in not_projects(read, self.history.names(self.head, "projects")):
+        if isinstance(read, Course):
+            papers = self.history.names(self.head, "projects")
+            for i, message in not_projects(read, papers):
                 yield Finding("CRS-015", "warning", path, trees[0].line(("not_in_course", i)), message)
+            for i, message in not_expertise(read, papers):
+                yield Finding("CRS-016", "warning", path, trees[0].line(("people", i, "expertise")), message)
 
     def _claims(self, change: Change, after: Declared) -> Iterator[Finding]:
         for rule, line, message in claims_amiss(self.history, change.paper or "", self.base, after, self.now):

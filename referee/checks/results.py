@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import RecordError, UserError
+from common.errors import RecordError, UserError, nearest
 from common.records import PRESETS_ORDER, Record, Score, read_examples
 from referee.checks.base import FROM_V1, NOTE_FROM_V1, WARN_FROM_V1, Found, Submission, check
 from referee.checks.reading import (
@@ -26,6 +26,7 @@ from referee.checks.reading import (
     safetensors_header,
 )
 from referee.schema import METRICS
+from referee.stages import declared
 
 MAX_RECORD = 256 * 1024  # bytes
 MAX_EXAMPLES = 4 * 1024 * 1024
@@ -480,3 +481,20 @@ def files_are_the_runs_own(submission: Submission) -> Iterator[Found]:
             if other.config != record.config:
                 theirs = f"{other.preset}/{other.run}"
                 yield beside, 1, f"is the very file of {theirs}, a run of other settings; publish both runs again."
+
+
+@check(
+    "RES-015",
+    "Claims are about data sets that are known, or said to be new",
+    why="What a claim says freezes with the proposal, a typing error with it.",
+    fix="Write the name that the registry has. A data set that the project is to add is named in the claim's note.",
+)
+def data_sets_are_known(submission: Submission) -> Iterator[Found]:
+    known = pinned(submission.root)
+    path = submission.at("project.yaml")
+    line = declared(submission.text(path)).line
+    for i, claim in enumerate(submission.file.claims if known else ()):
+        if claim.dataset not in known and claim.dataset not in (claim.note or ""):
+            what = f"claim '{claim.id}' is about '{claim.dataset}', which common/data/registry.py does not know."
+            new = f"{what}{nearest(claim.dataset, known)} Correct it; if it is to be added, the claim's note names it."
+            yield path, line(("claims", i, "dataset")), new

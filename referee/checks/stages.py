@@ -50,6 +50,14 @@ register(
     severity="warning",
 )
 
+register(
+    "CRS-016",
+    "course.yaml: expertise is a family or a paper",
+    why="Reviews go first to those who know the family or the paper; a name mistyped matches none.",
+    fix="Write a family of referee/checklist.yaml or a project's name. 'referee gate' and 'referee assign' say it.",
+    severity="warning",
+)
+
 _AT_THE_GATE: dict[str, tuple[Severity, str, str, str]] = {
     "STG-002": (
         "warning",

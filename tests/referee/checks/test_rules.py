@@ -60,6 +60,8 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("LAY-008", "C:\\Users\\ada", lambda d: d.append("README.md", "\nData: C:\\Users\\ada\\data\n")),
     ("LAY-009", "no place", lambda d: d.write("slides.pptx", "text")),
     # RES
+    ("RES-015", "about 'toys', which common/data/registry.py does not know. Did you mean 'toy'?",
+     lambda d: registry(d, "toy", "0" * 64)),
     ("RES-001", "not JSON", lambda d: d.write("results/laptop/k50/record.json", "{")),
     ("RES-001", "is the record of", lambda d: d.record(run="laptop/k50", project="iwae")),
     ("RES-001", "no preset", lambda d: d.write("results/big/k1/record.json", json.dumps(RECORD))),
@@ -342,6 +344,15 @@ def test_a_mistake_in_one_place_breaks_one_rule(damage: Any) -> None:
 def test_no_false_alarm(damage: Any, spoil: Spoil) -> None:
     spoil(damage)
     assert [f for f in findings(damage.project) if f[0] != "RES-004" and f[0] != "RES-010"] == []
+
+
+def test_a_data_set_that_is_to_be_added_is_named_in_the_note(damage: Any) -> None:
+    registry(damage, "mnist", "0" * 64)
+    text = (damage.folder / "project.yaml").read_text()
+    known = findings(damage.project, only={"RES-015"})
+    assert len(known) == text.count("dataset: toys")
+    damage.write("project.yaml", text.replace("dataset: toys", "note: toys is new here\n    dataset: toys", 1))
+    assert len(findings(damage.project, only={"RES-015"})) == len(known) - 1
 
 
 def test_names_that_cannot_be_imported(submitted: Project) -> None:

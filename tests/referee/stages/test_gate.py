@@ -277,6 +277,17 @@ def test_what_is_not_in_the_course_is_a_project(submitted: Repository, name: str
     assert says in said(gate)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("vae", ""), ("toy", ""), ("flows", "'cy', is no family and no project. Did you mean 'flow'?")]
+)
+def test_expertise_is_a_family_or_a_paper(submitted: Repository, name: str, says: str) -> None:
+    people = COURSE.replace("cy, roles: [developer, reviewer]", f"cy, roles: [reviewer], expertise: [{name}]")
+    submitted.commit(("course.yaml", people))
+    gate = submitted.gate("edith")
+    assert [(f.rule, f.severity, f.line) for f in gate.findings] == ([("CRS-016", "warning", 8)] if says else [])
+    assert says in said(gate)
+
+
 def test_no_deadline_binds_what_is_not_in_the_course(submitted: Repository) -> None:
     submitted.commit(("projects/toy/toy.py", "x = 1\n"), date="2027-03-01T12:00:00+00:00")
     assert rules(submitted.gate("ada")) == ["STG-003"]

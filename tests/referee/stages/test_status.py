@@ -160,7 +160,13 @@ FOUR = COURSE + "".join(f"  - {{handle: {h}, roles: [reviewer]}}\n" for h in ("d
 def test_assign(root: Path, capsys: Capture) -> None:
     write(root / "course.yaml", FOUR)
     assert main(["assign", "--seed", "7", "--dry-run"]) == 0
-    assert "Nothing was written" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Nothing was written" in out
+    assert "is no family" not in out
+    write(root / "course.yaml", FOUR.replace("dee, roles: [reviewer]", "dee, roles: [reviewer], expertise: [vea]"))
+    assert main(["assign", "--seed", "7", "--dry-run"]) == 0
+    assert "'vea', the expertise of 'dee'" in " ".join(capsys.readouterr().out.split())
+    write(root / "course.yaml", FOUR)
     assert load_assignment(root) == {}
     assert main(["assign", "--seed", "7"]) == 0
     text = (root / "reviews/assignment.yaml").read_text()
