@@ -445,6 +445,9 @@ planted, alone, in a throw-away copy of this repository, and everything that cou
   record is stale; for one in what was published the notebook is executed, too, and what is submitted is compared with
   what was there before. Tests and probes do not look at what was published.
 
+Some tests and checks were written because a mistake below had gone unnoticed. So the numbers say what is guarded, not
+what share of unknown mistakes would be found.
+
 The mistakes stand in [`referee/mutations/`](../referee/mutations). To measure again what has changed since, or one of
 them:
 

@@ -315,6 +315,15 @@ def test_a_probe_applied_to_common_code_counts_as_that_probe(tmp_path):
     assert (ROOT / measuring.APPLIED).is_file()
 
 
+def test_the_page_shows_what_was_measured_of_every_mistake():
+    answers = json.loads((ROOT / measuring.KEPT).read_text(encoding="utf-8"))
+    remedy = "run `referee calibrate measure`"
+    for name, m in CORPUS.items():
+        assert measuring.caught(ROOT, m, answers) is not None, f"{name} was not measured: {remedy} --only {name}"
+    assert answers.keys() == {measuring.WITHOUT, *CORPUS}, f"{remedy}: it forgets what is not in the corpus any more"
+    assert (ROOT / measuring.PAGE).read_text(encoding="utf-8") == measuring.page(ROOT, CORPUS, answers), remedy
+
+
 @pytest.mark.parametrize(("path", "named"), [("test_any.py", 1), (measuring.APPLIED, 2)])
 def test_one_test_that_fails_is_enough_but_every_applied_probe_is_asked(tmp_path, path, named):
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
