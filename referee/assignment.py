@@ -400,7 +400,7 @@ def assignment_at(history: History, commit: str) -> dict[str, tuple[str, ...]]:
 def is_assigned(assignment: Mapping[str, Sequence[str]], paper: str, handle: str) -> bool:
     """Whether a review by somebody is one of those that a paper needs: by whom it was assigned to, once there is an
     assignment, and by anybody who may review, before; and of a project that is not in the course."""
-    return for_anybody(assignment, paper) or _key(handle) in map(_key, assignment[paper] if paper in assignment else ())
+    return for_anybody(assignment, paper) or _key(handle) in map(_key, assignment.get(paper, ()))
 
 
 def for_anybody(assignment: Mapping[str, Sequence[str]], paper: str) -> bool:
