@@ -34,6 +34,9 @@ MARKS: dict[Status, tuple[str, str]] = {
 AMENDED = "†"
 """The sign of a claim that was amended."""
 
+TOO_GOOD = "(too good?)"
+"""Stands behind the verdict on a value that is far better than the paper's."""
+
 KINDS = ("ordering", "value", "figure")
 """The order in which claims are shown, from what a paper says to what it only shows."""
 
@@ -87,6 +90,8 @@ def verdict_text(verdict: Verdict) -> Text:
     """'✓ reproduced', in its colour; a stale one says so."""
     mark, style = MARKS[verdict.status]
     text = Text(f"{mark} {verdict.status}", style=style)
+    if verdict.too_good:
+        text.append(f" {TOO_GOOD}", style="bold yellow")
     if verdict.stale:
         text.append(" (stale)", style="bold red")
     return text
@@ -219,8 +224,12 @@ def amendments(s: Standing, name: Callable[[str], str] = str, said: Callable[[st
 
 def summary(verdicts: Iterable[Verdict]) -> str:
     """'3 reproduced, 18 compute-limited', in the order of `MARKS`."""
+    verdicts = list(verdicts)
     counts = Counter(v.status for v in verdicts)
-    return ", ".join(f"{counts[status]} {status}" for status in MARKS if counts[status]) or "no claims"
+    said = [f"{counts[status]} {status}" for status in MARKS if counts[status]]
+    if n := sum(v.too_good for v in verdicts):
+        said[0] += f" ({n} too good?)"  # it is among the reproduced ones, which come first
+    return ", ".join(said) or "no claims"
 
 
 def print_scores(records: Sequence[Record]) -> None:

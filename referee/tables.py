@@ -21,7 +21,7 @@ from common.errors import UserError, nearest
 from common.records import PRESETS_ORDER, Record, write_text
 from referee.history import History
 from referee.project import Project, find_project, find_root, paper_names
-from referee.show import AMENDED, KINDS, MARKS, amended, amendments, duration, in_words, summary
+from referee.show import AMENDED, KINDS, MARKS, TOO_GOOD, amended, amendments, duration, in_words, summary
 from referee.standing import Standing, standing
 from referee.verdicts import Verdict, show_score
 
@@ -155,8 +155,9 @@ def _link(text: str, s: Standing, path: str) -> str:
 
 
 def verdict_cell(verdict: Verdict) -> str:
-    """'✓ reproduced', with a word where it is stale."""
-    return f"{MARKS[verdict.status][0]} {verdict.status}" + (" **(stale)**" if verdict.stale else "")
+    """'✓ reproduced', with a word where it is too good to be believed at once, or stale."""
+    marks = (f" **{TOO_GOOD}**" if verdict.too_good else "") + (" **(stale)**" if verdict.stale else "")
+    return f"{MARKS[verdict.status][0]} {verdict.status}{marks}"
 
 
 def claims_table(s: Standing) -> str:

@@ -24,6 +24,10 @@ count of units) is known exactly.
 For both, *compute-limited* says that only smaller presets ran, and *not attempted* that nothing comparable did. Scores
 are comparable when metric, unit, split and data set are the claim's.
 
+A value that is better than the paper's by more than `FAR` times the tolerance, or twice its own standard error where
+that is more, or that is better and has the other sign, is marked as too good: it is more often another protocol than
+another result.
+
 A figure is never judged here: *for a person to judge* when there is one to look at.
 
 A verdict from a record made by other code than the present is marked stale.
@@ -50,6 +54,9 @@ Status = Literal[
     "not attempted",
     "for a person to judge",
 ]
+
+
+FAR = 3
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ class Verdict:
     records: tuple[str, ...]
     command: str
     stale: bool
+    too_good: bool = False  # far better than the paper's value
     other_data: str = ""  # ", on digits": what was looked at, where it is not the claim's data set
     notes: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -183,6 +191,7 @@ class _Court:
         there = self.records.get(claim.preset, {}).get(claim.run)
         status: Status = "not attempted"
         notes: list[str] = []
+        too_good = False
         used: Evidence | None = None
         score: Score | None = None
         judged_at: str | None = None
@@ -195,6 +204,7 @@ class _Court:
             else:
                 status, more = _weigh(claim, score, trends)
                 notes += more
+                too_good = status == "reproduced" and _too_good(claim, score)
         else:
             for preset in _smaller(claim.preset):
                 if (other := self.records.get(preset, {}).get(claim.run)) is None:
@@ -219,6 +229,7 @@ class _Court:
             unit=claim.unit,
             paper=paper,
             ours=_ours(score, claim.direction) + where if score else "–",
+            too_good=too_good,
             other_data=where,
             protocol=score.protocol if score else "",
             preset=claim.preset,
@@ -422,6 +433,15 @@ def _weigh(claim: ValueClaim, score: Score, trends: Sequence[Verdict]) -> tuple[
         notes.append(f"The order holds: {', '.join(t.claim for t in here)}.")
         return "trend only", notes
     return "not reproduced", notes
+
+
+def _too_good(claim: ValueClaim, score: Score) -> bool:
+    """Whether a value is so much better than the paper's that the protocol is the first thing to look at."""
+    paper, tolerance = float(claim.paper_value), float(claim.tolerance)
+    better_by = paper - score.value if claim.direction == "lower" else score.value - paper
+    return better_by > FAR * max(tolerance, 2 * (score.stderr or 0)) or (
+        better_by > tolerance and paper * score.value < 0
+    )
 
 
 def _order(steps: Sequence[Step]) -> tuple[Status, str]:

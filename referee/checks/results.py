@@ -498,3 +498,23 @@ def data_sets_are_known(submission: Submission) -> Iterator[Found]:
             what = f"claim '{claim.id}' is about '{claim.dataset}', which common/data/registry.py does not know."
             new = f"{what}{nearest(claim.dataset, known)} Correct it; if it is to be added, the claim's note names it."
             yield path, line(("claims", i, "dataset")), new
+
+
+@check(
+    "RES-016",
+    "No value is far better than the paper's",
+    why="What is better by many tolerances, or has the other sign, is more often another protocol than another result.",
+    fix="Compare data, split, units, sign and protocol with the paper's. What is right stays, and the README says why.",
+    severity=WARN_FROM_V1,
+)
+def values_are_believable(submission: Submission) -> Iterator[Found]:
+    path = submission.at("project.yaml")
+    line = declared(submission.text(path)).line
+    places = {claim.id: i for i, claim in enumerate(submission.file.claims)}
+    for v in submission.standing.verdicts:
+        if v.too_good:
+            what = f"claim '{v.claim}': the paper has {v.paper}, ours is {v.ours}, far better than the tolerance"
+            message = (
+                f"{what} ({v.tolerance:g}). Check data, units, sign and protocol, and say in the README why it is."
+            )
+            yield path, line(("claims", places[v.claim])), message

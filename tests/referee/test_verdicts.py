@@ -9,7 +9,9 @@ import pytest
 
 from common.records import Record, Score
 from referee.project import Project
+from referee.show import TOO_GOOD, summary, verdict_text
 from referee.standing import standing
+from referee.tables import verdict_cell
 from referee.verdicts import Evidence, Verdict, compare, show, show_score, show_step
 
 MakeRecord = Callable[..., Record]
@@ -65,6 +67,28 @@ def test_far_better_than_the_paper_is_suspicious(project: Project, make: MakeRec
     assert any("check the protocol" in note for note in verdict(project, "nll-k50").notes)
     make("paper", "k50", 84.3)
     assert verdict(project, "nll-k50").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("ours", "stderr", "tolerance", "too_good"),
+    [
+        (83.3, 0.1, "0.5", False),  # 1.4 better
+        (83.1, 0.1, "0.5", True),  # 1.6 better
+        (83.1, 0.3, "0.5", False),  # within the noise of the test examples
+        (-31.28, 0.1, "50", True),  # the other sign
+        (-0.01, 0.1, "90", False),  # which the tolerance allows
+        (90.0, 0.1, "0.5", False),  # far worse
+    ],
+)
+def test_what_is_too_good_is_marked(
+    project: Project, make: MakeRecord, edit: Edit, ours: float, stderr: float, tolerance: str, too_good: bool
+) -> None:
+    edit("tolerance: 0.5", f"tolerance: {tolerance}")
+    make("paper", "k50", ours, stderr)
+    v = verdict(project, "nll-k50")
+    assert v.too_good == too_good
+    assert (TOO_GOOD in verdict_text(v).plain) == (TOO_GOOD in verdict_cell(v)) == too_good
+    assert ("1 reproduced (1 too good?)" in summary(standing(project).verdicts)) == too_good
 
 
 def test_a_bound_is_marked(project: Project, make: MakeRecord) -> None:

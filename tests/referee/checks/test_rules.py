@@ -60,8 +60,22 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("LAY-008", "C:\\Users\\ada", lambda d: d.append("README.md", "\nData: C:\\Users\\ada\\data\n")),
     ("LAY-009", "no place", lambda d: d.write("slides.pptx", "text")),
     # RES
-    ("RES-015", "about 'toys', which common/data/registry.py does not know. Did you mean 'toy'?",
-     lambda d: registry(d, "toy", "0" * 64)),
+    (
+        "RES-016",
+        "claim 'nll-k50': the paper has 840.70 nats, ours is",
+        lambda d: d.write(
+            "project.yaml",
+            (d.folder / "project.yaml")
+            .read_text()
+            .replace("preset: paper", "preset: laptop")
+            .replace("paper_value: 84.70", "paper_value: 840.70"),
+        ),
+    ),
+    (
+        "RES-015",
+        "about 'toys', which common/data/registry.py does not know. Did you mean 'toy'?",
+        lambda d: registry(d, "toy", "0" * 64),
+    ),
     ("RES-001", "not JSON", lambda d: d.write("results/laptop/k50/record.json", "{")),
     ("RES-001", "is the record of", lambda d: d.record(run="laptop/k50", project="iwae")),
     ("RES-001", "no preset", lambda d: d.write("results/big/k1/record.json", json.dumps(RECORD))),
