@@ -27,6 +27,8 @@ class Item(Part):
     """Rules that answer first; all must be satisfied."""
     probes: Literal["all"] | None = None
     """Whether the probes that the project declares answer first."""
+    commands: bool = False
+    """Whether the evidence that is asked for is what a command of the reviewer's own printed."""
     not_for: tuple[Slug, ...] = ()
     """Families to which it does not apply."""
     since: Annotated[int, Field(ge=1)] = 1

@@ -26,7 +26,7 @@ from referee.project import Project, UsageError
 from referee.reviews import SLACK, Place
 
 MAX_FILE = 8 * 1024 * 1024  # bytes of a file that is looked into
-PROBE_S, COMMAND_S = 600, 1200
+PROBE_S, COMMAND_S, OWN_S = 600, 1200, 3600
 
 
 @dataclass(frozen=True)
@@ -178,13 +178,16 @@ class Said:
 
 
 @contextmanager
-def checkout(root: Path, commit: str) -> Iterator[Path]:
+def checkout(root: Path, commit: str, *, copy_always: bool = False) -> Iterator[Path]:
     """The repository with all files as they are at a commit: itself when it stands there unchanged, else a copy.
 
     The copy is a clone that borrows the objects; it is removed afterwards.
+
+    Args:
+        copy_always: a copy in any case, in which nothing lies that is not committed.
     """
     here = History(root)
-    if here.commit("HEAD") == commit:
+    if here.commit("HEAD") == commit and not copy_always:
         status = here.git("status", "--porcelain", "--untracked-files=all", "--no-renames", "-z")
         changed = [entry[3:] for entry in (status or b"?").split(b"\0") if entry]
         if all(path.startswith((b"reviews/", b"runs/")) for path in changed):
@@ -282,17 +285,82 @@ def command_says(tree: Path, command: str) -> Said:
     return Said(done.returncode == 0, done.stdout, shown)
 
 
+def own_command_says(root: Path, commit: str, command: str) -> Said:
+    """Run a command as its reviewer types it, on a copy of a commit, with the programs of the present environment.
+
+    `referee probe …` and `referee check …`, which others can repeat, are run and digested as `command_says` does. Of
+    any other the digest is of what it prints without what differs from run to run (`steady`).
+
+    Raises:
+        UsageError: it is no plain command.
+        UserError: it cannot be run.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"'{printable(command, 80)}' is no command: {error}.") from None
+    if not words or "`" in command or len(command) > 500:
+        raise UsageError(f"'{printable(command, 80)}': name one command, without backticks, of at most 500 characters.")
+    if marks := [word for word in words if word in ("|", "&&", "||", ";", ">", ">>", "<", "&")]:
+        message = f"'{marks[0]}' is the shell's, and no shell is asked; name one command, and it is digested as it is."
+        raise UsageError(message)
+    repeated = words[0] == "referee" and words[1:2] in (["probe"], ["check"])
+    with checkout(root, commit, copy_always=not repeated) as tree:
+        if repeated:
+            return command_says(tree, command)
+        if words[0] == "referee":
+            words = [sys.executable, "-m", *words]
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        try:
+            done = subprocess.run(
+                words, cwd=tree, env={**_environment(tree), "PATH": programs}, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, errors="replace", timeout=OWN_S, stdin=subprocess.DEVNULL,
+                check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise UserError(f"'{printable(command, 80)}' took more than {OWN_S} seconds.") from None
+        except OSError as error:
+            raise UserError(f"'{printable(command, 80)}' cannot be run ({error.strerror}).") from None
+        output = steady(done.stdout.replace(str(tree), "."))
+    last = next((line for line in reversed(output.split("\n")) if line), "nothing printed")
+    return Said(done.returncode == 0, output, f"exit status {done.returncode}; {last}")
+
+
+_STEADY = (
+    (re.compile(r"\x1b\[[0-9;?]*[A-Za-z]"), ""),
+    (re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?: ?[+-]\d\d:?\d\d|Z)?)?"), "DATE"),
+    (re.compile(r"\b\d{1,2}:\d\d(?::\d\d)?\b"), "TIME"),
+    (re.compile(r"\b\d[\d.,]* ?[A-Za-z]*/s(?:ec)?\b"), "RATE"),
+    (re.compile(r"(?:\b\d+(?:\.\d+)? ?(?:µs|ms|s|sec|seconds?|min|minutes?|h|hours?)\b[ ,]*)+"), "TIME "),
+    (re.compile(r"([=─━-])\1{3,}"), r"\1"),  # rules are drawn as long as the rest of their line leaves room
+    (re.compile(r"[ \t]+"), " "),
+)
+
+
+def steady(output: str) -> str:
+    """What a program printed, without what differs from run to run: dates, times, rates, colours, and blanks."""
+    lines = []
+    for line in output.replace("\r", "\n").split("\n"):
+        for pattern, word in _STEADY:
+            line = pattern.sub(word, line)
+        lines.append(line.strip())
+    return "\n".join(line for line in lines if line)
+
+
 RERUN = ("--only", "--format", "--stage")
 """Options of a command that is run again from a review."""
 
 
+def _environment(tree: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(tree), "COLUMNS": "120", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+
+
 def _referee(tree: Path, arguments: list[str], limit: int) -> subprocess.CompletedProcess[str]:
     """Run the `referee` of a folder, on that folder."""
-    environment = {**os.environ, "PYTHONPATH": str(tree), "COLUMNS": "120", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "referee", *arguments]
     try:
         return subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, errors="replace", timeout=limit,
+            command, cwd=tree, env=_environment(tree), capture_output=True, text=True, errors="replace", timeout=limit,
             stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

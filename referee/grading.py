@@ -33,6 +33,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from common.errors import UserError, nearest
 from referee.assignment import assignment_at, is_assigned
+from referee.checklist import load_checklist
 from referee.course import Course, Date, DeadlineName, Grading, last_second, show_time
 from referee.documents import DocumentError, Path_, Problem, Tree, parse_yaml, pattern, refuse
 from referee.evidence import Snapshot
@@ -591,8 +592,10 @@ def verify(history: History, review: Review) -> tuple[int, int, tuple[str, ...]]
     """How many answers cite places that exist at the reviewed commit, of how many that should, and which do not.
 
     An answer that cites only checks or probes is left out: whether their output comes out again is looked up by
-    `referee review check --run`. One that cites only commands of the reviewer's own cannot be looked up, and counts.
+    `referee review check --run`. One that cites only commands of the reviewer's own cannot be looked up: it is left out
+    where the checklist asks for such a command, and counts as not verified elsewhere.
     """
+    items = load_checklist().items
     try:
         then = Snapshot.of(history.root, review.head.commit)
     except UserError:
@@ -601,7 +604,9 @@ def verify(history: History, review: Review) -> tuple[int, int, tuple[str, ...]]
     for answer in review.answers.values():
         if answer.not_applicable is not None and not answer.ticked:
             continue
-        if {e.kind for e in answer.evidence} & {"check", "probe"} and not any(e.place for e in answer.evidence):
+        kinds = {e.kind for e in answer.evidence}
+        asked = "command" in kinds and answer.item in items and items[answer.item].commands
+        if "place" not in kinds and (asked or kinds & {"check", "probe"}):
             continue
         if not answer.ticked and not answer.findings:
             continue  # not answered: that is what coverage measures

@@ -7,6 +7,7 @@ What is begun here is a form: it can be read by `referee.reviews` at once, and w
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -18,8 +19,8 @@ from common.records import write_text
 from referee.assignment import is_assigned, load_assignment
 from referee.checklist import Item, load_checklist
 from referee.documents import DocumentError
-from referee.evidence import Said, Snapshot, check_says, checkout, probes_say
-from referee.history import History
+from referee.evidence import Said, Snapshot, check_says, checkout, own_command_says, probes_say
+from referee.history import History, printable
 from referee.project import Project, UsageError, find_project, find_root
 from referee.reviews import (
     DECISION,
@@ -93,7 +94,7 @@ def _start(project: Project, options: argparse.Namespace) -> int:
             "ROUND": str(options.round),
             "COMMIT": then.commit,
             "VERSION": str(load_checklist().version),
-            "CHECKLIST": _checklist(items, answered),
+            "CHECKLIST": _checklist(items, answered, project.name),
         },
     )
     parse_review(text, project.shown(path))  # what we write can be read
@@ -143,7 +144,7 @@ def _answer(
     return answered
 
 
-def _checklist(items: Mapping[str, Item], answered: Mapping[str, tuple[bool, list[str]]]) -> str:
+def _checklist(items: Mapping[str, Item], answered: Mapping[str, tuple[bool, list[str]]], paper: str) -> str:
     """The checklist as a form: groups, items, what counts as good, and what the machine answered."""
     parts: list[str] = []
     for group in load_checklist().groups:
@@ -155,9 +156,10 @@ def _checklist(items: Mapping[str, Item], answered: Mapping[str, tuple[bool, lis
             parts.append(f"- [{'x' if ticked else ' '}] `{item.id}` {item.text}")
             parts += [f"  > good: {item.good}", f"  > acceptable: {item.acceptable}"]
             parts.append(f"  > not acceptable: {item.not_acceptable}")
-            lines = lines or [
-                f"{MARKER} tick it with '- evidence: `path:line`', or '- finding: F1', or '- n/a: reason'"
-            ]
+            cites = "'- evidence: `path:line`'"
+            if item.commands:
+                cites = f"what 'referee review evidence {paper} \"command …\"' prints"
+            lines = lines or [f"{MARKER} tick it with {cites}, or '- finding: F1', or '- n/a: reason'"]
             parts += [f"  - {line}" for line in lines]
             parts.append("")
     return "\n".join(parts).rstrip()
@@ -216,12 +218,20 @@ def _changed(root: Path, base: str) -> list[str]:
 
 
 def _evidence(project: Project, options: argparse.Namespace) -> int:
-    """`referee review evidence`: the line that cites a check or a probe, with the digest of its output."""
+    """`referee review evidence`: the line that cites a check, a probe or a command, with the digest of its output."""
     kind, _, rest = options.what.strip().partition(" ")
     names = [name for name in re.split(r"[, ]+", rest) if name]
-    if kind not in ("check", "probe") or not names:
-        raise UsageError('review evidence: say what, like "check NB-003" or "probe bound".')
+    if kind not in ("check", "probe", "command") or not names:
+        example = f'"check NB-003", "probe bound" or "command referee run {project.name} --preset smoke"'
+        raise UsageError(f"review evidence: say what, like {example}.")
     then = Snapshot.of(project.root, options.commit or "HEAD")
+    if kind == "command":
+        said = own_command_says(project.root, then.commit, rest.strip())
+        if said.good:
+            print(f"  - evidence: `command {rest.strip()}` `sha256:{said.digest}` {_one_line(said.shown)}")
+            return 0
+        print("\n".join(said.output.split("\n")[-20:]), file=sys.stderr)
+        raise UserError(f"'{printable(rest, 80)}' failed at {then.commit[:10]}: no evidence for a tick, but a finding.")
     with checkout(project.root, then.commit) as tree:
         there = Project(tree, project.name)
         if kind == "check":

@@ -565,8 +565,7 @@ def _evidence(form: _Form, value: str, line: int) -> list[Evidence]:
     digest = _DIGEST.fullmatch(digests[0]) if len(digests) == 1 else None
     if digest is None:
         message = f"`{subjects[0][:60]}` needs the digest of its output, `sha256:` and 64 hexadecimal digits"
-        if kind in ("probe", "check"):
-            message += f"; 'referee review evidence <paper> \"{kind} …\"' writes this line"
+        message += f"; 'referee review evidence <paper> \"{kind} …\"' writes this line"
         form.problem(line, "023", f"{message}.")
         return []
     shape = {

@@ -23,9 +23,10 @@ from referee.checklist import load_checklist
 from referee.cli import main
 from referee.documents import DocumentError
 from referee.grades import private_folder, render, write_all
-from referee.grading import SCHEMA_FILE, Grades, compute, json_schema, show
-from referee.history import Event, keep_push, read_pushes
+from referee.grading import SCHEMA_FILE, Grades, compute, json_schema, show, verify
+from referee.history import Event, History, keep_push, read_pushes
 from referee.project import UsageError
+from referee.reviews import parse_review
 from referee.stages import open_gate
 
 COURSE = """\
@@ -385,6 +386,24 @@ def test_an_additional_review_counts_for_the_team_and_for_no_grade(term: Term) -
 def assigned(term: Term, reviewers: str) -> None:
     text = f"seed: 1\ninputs: '{'0' * 64}'\nreviewers: {reviewers}\n"
     term.commit("2027-02-21 12:00", reviews__assignment_yaml=text)
+
+
+def test_a_command_is_left_out_where_the_checklist_asks_for_one(term: Term) -> None:
+    text = review(term.git("rev-parse", "HEAD~5"), "dan", "toy")
+    items = load_checklist().for_family("vae")
+    line = "- [x] `{}` text\n  - evidence: {}\n"
+    place, command = "`projects/toy/toy.py:1`", f"`command make test` `sha256:{'a' * 64}`"
+
+    def found(item: str) -> tuple[int, int, tuple[str, ...]]:
+        cited = text.replace(line.format(item, place), line.format(item, command))
+        assert cited != text
+        return verify(History(term.root), parse_review(cited, "it"))
+
+    n = len(items)
+    assert verify(History(term.root), parse_review(text, "it")) == (n, n, ())
+    left_out = {item for item in items if found(item) == (n - 1, n - 1, ())}
+    assert left_out == {"repro-install", "repro-regenerated"}
+    assert {item for item in items if found(item) == (n - 1, n, (item,))} == items.keys() - left_out
 
 
 def test_evidence_that_is_not_there_costs(term: Term) -> None:

@@ -199,6 +199,48 @@ def test_evidence_for_a_line(cohort: Cohort, capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
 
 
+def test_evidence_of_a_command(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is run on what is committed, nothing of it stays, and its digest is the same however long it took."""
+
+    def cited(code: str) -> str:
+        cohort.write("say.py", code)
+        cohort.commit()
+        cohort.write("say.py", "broken(")  # not committed
+        assert main(["review", "evidence", "toy", "command python say.py"]) == 0
+        line = capsys.readouterr().out.rstrip("\n")
+        text = good_review("carol", cohort.git("rev-parse", "HEAD"))
+        text = text.replace("  - evidence: `projects/toy/toy.py:1` as it should be", line, 1)
+        (evidence,) = parse_review(text, "it").answers["faith-equations"].evidence
+        assert (evidence.kind, evidence.subject) == ("command", "python say.py")
+        assert evidence.digest is not None
+        return evidence.digest
+
+    where = "import os; open('left', 'w'); print(os.getcwd()); "
+    first = cited(f"{where}print('5 passed in 0.12s at 2026-01-01 12:00:01')")
+    assert not (cohort.root / "left").exists()
+    assert first == cited(f"{where}print('5 passed   in 3 min 2 s at 2027-11-21T09:14:15Z')")
+    assert first != cited(f"{where}print('4 passed in 0.12s at 2026-01-01 12:00:01')")
+    cohort.write("say.py", "print('so far'); 1 / 0")
+    cohort.commit()
+    assert main(["review", "evidence", "toy", "command python say.py"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "so far" in captured.err
+    assert "no evidence for a tick, but a finding" in captured.err
+    for what, status in (("command", 2), ("command a | b", 2), ("command 'a", 2), ("command no-such-program", 1)):
+        assert main(["review", "evidence", "toy", what]) == status
+        assert len(capsys.readouterr().err.strip().split("\n")) == 1
+
+
+def test_evidence_of_a_command_that_others_repeat(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `review evidence` prints of one is what `review check --run` finds again."""
+    assert main(["review", "evidence", "toy", "command referee check toy --only LAY-004"]) == 0
+    line = capsys.readouterr().out.rstrip("\n")
+    assert "`command referee check toy --only LAY-004`" in line
+    cohort.review("carol", ("  - evidence: `projects/toy/toy.py:1` as it should be", line))
+    assert "REV-025" not in {rule for rule, _ in cohort.says(code=True)}
+
+
 def test_templates_of_the_repository_are_used(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
     text = (TEMPLATES / "review.md").read_text(encoding="utf-8")
     cohort.write("templates/review.md", text.replace("# Review of", "# Our review of"))
