@@ -369,6 +369,16 @@ def test_training_ends_at_the_last_pass_allowed(tmp_path, validation):
 
 
 @pytest.mark.usefixtures("single")
+def test_an_interrupted_training_remembers_its_best_pass_and_its_weights(tmp_path, validation):
+    seen = validation(5, 3, 4, 4, 4, 1)
+    brief = dataclasses.replace(DIGITS, passes=4)
+    made.train(brief, run_in(tmp_path, brief))
+    model = made.train(DIGITS, run_in(tmp_path, DIGITS))
+    assert val_curve(tmp_path) == [5, 3, 4, 4, 4]
+    assert torch.equal(model.c, seen[1])
+
+
+@pytest.mark.usefixtures("single")
 def test_a_finished_training_is_not_continued(tmp_path, validation):
     seen = validation(5, 4, 6, 6, 6, 1)
     first = made.train(DIGITS, run_in(tmp_path, DIGITS)).state_dict()
