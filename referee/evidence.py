@@ -135,18 +135,48 @@ class Snapshot:
         return {change.path for change in self.history.changes(parents[0], self.commit)} if parents else set()
 
     def touched(self, place: Place, later: "Snapshot") -> bool:
-        """Whether the place reads otherwise at a later commit (for a whole file or a cell: whether the file does)."""
+        """Whether the place, or within a few lines of it, reads otherwise at a later commit.
+
+        For a whole file or a cell: whether the file does. A place that begins a block (a field with its entries, a
+        function, a heading) is the block.
+        """
         difference = self.history.git(
             "diff", "-U0", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
             self.commit, later.commit, "--", place.path,
         )  # fmt: skip
         if not difference or place.first is None or place.last is None:
             return bool(difference)
+        text = self.text(place.path)
+        last = place.last if text is None else max(place.last, end_of_block(text.split("\n"), place.first, place.path))
         for match in re.finditer(rb"^@@ -(\d+)(?:,(\d+))? \+", difference, re.M):
             first, count = int(match[1]), int(match[2] or 1)
-            if first <= place.last + SLACK and place.first <= first + max(count - 1, 0) + SLACK:
+            if first <= last + SLACK and place.first <= first + max(count - 1, 0) + SLACK:
                 return True
         return False
+
+
+def end_of_block(lines: Sequence[str], first: int, path: str) -> int:
+    """The last line of what a line begins, by its number from 1: the line itself, if it begins nothing.
+
+    What is indented more belongs to it, and list entries below a field of YAML, and closing brackets; to a heading of
+    Markdown, all up to the next one of its level.
+    """
+    if not 1 <= first <= len(lines) or not (head := lines[first - 1]).strip():
+        return first
+    if path.endswith(".md") and (heading := re.match(r"(#{1,6}) ", head)):
+        following = re.compile(rf"#{{1,{len(heading[1])}}} ")
+        return next((n for n, line in enumerate(lines[first:], first) if following.match(line)), len(lines))
+    depth = len(head) - len(head.lstrip())
+    more = ")", "]", "}", *(["- "] if head.rstrip().endswith(":") else [])
+    last = first
+    for number, line in enumerate(lines[first:], first + 1):
+        if not (inside := line.strip()):
+            continue
+        indent = len(line) - len(line.lstrip())
+        if indent < depth or (indent == depth and not inside.startswith(more)):
+            break
+        last = number
+    return last
 
 
 def notebook_cells(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from referee.checklist import CHECKLIST_FILE, Checklist, load_checklist
 from referee.checks import Submission, every_check, run
 from referee.checks.reviews import may_not_review, not_theirs
 from referee.documents import DocumentError, parse_yaml
-from referee.evidence import Snapshot, check_says, command_says
+from referee.evidence import Snapshot, check_says, command_says, end_of_block
 from referee.reviewing import score
 from referee.reviews import Place, load_review, skeleton
 from tests.referee.reviews.conftest import COURSE, Cohort
@@ -204,6 +204,42 @@ def test_a_change_far_away_in_the_same_file_is_no_fix(cohort: Cohort) -> None:
     assert cohort.says() == []
     cohort.edit("reviews/toy/response.md", (fix, far))
     assert [rule for rule, _ in cohort.says()] == ["REV-042"]
+
+
+DEVIATIONS = """\
+deviations:
+- what: one
+  why: >
+    it is
+
+    long
+- what: two
+note: other
+"""
+
+
+def test_a_place_that_begins_a_block_is_the_block(cohort: Cohort) -> None:
+    """A finding about a list is met by an entry at its end, and one about an entry is not."""
+    path = "projects/toy/notes.yaml"
+    cohort.write(path, "# notes\ndeviations:\n" + "- what: one\n  why: none\n" * 8)
+    before = Snapshot(cohort.root, cohort.commit())
+    cohort.write(path, cohort.read(path) + "- what: two\n")
+    after = Snapshot(cohort.root, cohort.commit())
+    touched = [line for line in range(1, 19) if before.touched(Place(path, line, line), after)]
+    assert touched == [2, 15, 16, 17, 18]  # the list, and lines within three of the end of their entry
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "ends"),
+    [
+        ("a.yaml", DEVIATIONS, [7, 6, 6, 4, 5, 6, 7, 8]),
+        ("a.py", "def f(\n    a,\n) -> int:\n    x = 1\n\n    return x\n\n\ny = 2\n", [6, 2, 6, 4, 5, 6, 7, 8, 9]),
+        ("a.md", "# A\n## B\ntext\n## C\n# D\n", [4, 3, 3, 4, 6]),
+    ],
+)
+def test_where_a_block_ends(path: str, text: str, ends: list[int]) -> None:
+    lines = text.split("\n")
+    assert [end_of_block(lines, n, path) for n in range(1, len(ends) + 1)] == ends
 
 
 DECISIONS: dict[str, Case] = {
