@@ -75,7 +75,7 @@ def new_command(options: argparse.Namespace) -> int:
     for file, text in files.items():
         if lines := [number for number, line in enumerate(text.splitlines(), 1) if MARKER in line]:
             print(f"  {shown}/{file}: line{'s' * (len(lines) > 1)} {', '.join(map(str, lines))}")
-    print(f"\nThe claims come first, then the proposal: referee check {entry.name}")
+    print(f"\nThe claims come first: a proposal is {shown}/project.yaml alone. Then: referee check {entry.name}")
     return 0
 
 

@@ -45,6 +45,10 @@ def test_the_course_that_is_shown_can_be_read():
     assert [p.handle for p in course.people if "editor" in p.roles]
 
 
+def test_a_proposal_commits_one_file():
+    assert 'git add projects/real_nvp/project.yaml && git commit -m "Propose real_nvp"' in LINES
+
+
 def test_links_of_the_guide_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)", GUIDE):
         assert target.startswith("https://") or (ROOT / target).exists(), target

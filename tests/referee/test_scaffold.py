@@ -177,6 +177,19 @@ def test_checks_find_what_is_left_to_write_and_nothing_else(there):
 COURSE = "name: A course\npeople:\n  - {handle: ada, roles: [developer]}\n  - {handle: bob, roles: [developer]}\n"
 
 
+def test_a_proposal_is_one_file(there, capsys):
+    new()
+    assert "a proposal is projects/toys/project.yaml alone" in capsys.readouterr().out
+    folder = there / "projects" / "toys"
+    for path in folder.iterdir():
+        if path.name != "project.yaml":
+            path.unlink()
+    text = (folder / "project.yaml").read_text()
+    claims = text.partition("\ndeviations:")[0]
+    (folder / "project.yaml").write_text(claims.replace(MARKER, "") + "\n")
+    assert run(Submission(Project(there, "toys"), "proposed")).findings == ()
+
+
 def test_a_handle_that_the_course_does_not_know_is_a_warning(there, capsys):
     (there / "course.yaml").write_text(COURSE)
     assert new(team="Ada,bo") == 0
