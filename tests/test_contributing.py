@@ -13,6 +13,7 @@ from referee.documents import parse_yaml
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / ".github" / "workflows" / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^ *```sh\n(.*?)^ *```$", GUIDE, flags=re.M | re.S)
 LINES = [line.strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 SPOKEN = re.findall(r"`(referee [^`]+)`", re.sub(r"```.*?```", "", GUIDE, flags=re.S))
@@ -54,18 +55,18 @@ def test_links_of_the_guide_lead_somewhere():
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
-def test_steps_are_numbered_in_order():
-    for part in re.split(r"^## ", GUIDE, flags=re.M):
+@pytest.mark.parametrize("text", [GUIDE, SETTINGS], ids=["CONTRIBUTING", "workflows"])
+def test_steps_are_numbered_in_order(text):
+    for part in re.split(r"^## ", text, flags=re.M):
         numbers = [int(n) for n in re.findall(r"^(\d+)\. ", part, flags=re.M)]
         assert numbers == list(range(1, len(numbers) + 1)), part.splitlines()[0]
 
 
 def test_merging_keeps_the_commits_that_were_reviewed():
-    settings = (ROOT / ".github" / "workflows" / "README.md").read_text(encoding="utf-8")
     assert "Create a merge commit" in GUIDE
     assert ".github/workflows/README.md#settings-that-files-cannot-make" in GUIDE
     for setting in ("allow_merge_commit=true", "allow_squash_merge=false", "allow_rebase_merge=false"):
-        assert setting in settings
+        assert setting in SETTINGS
 
 
 def test_submissions_leave_the_table_of_projects_alone():
