@@ -64,6 +64,8 @@ def test_steps_are_numbered_in_order(text):
 
 def test_merging_keeps_the_commits_that_were_reviewed():
     assert "Create a merge commit" in GUIDE
+    assert all("--no-ff" in line for line in LINES if "git merge" in line)
+    assert any("git merge --no-ff" in line for line in LINES)
     assert ".github/workflows/README.md#settings-that-files-cannot-make" in GUIDE
     for setting in ("allow_merge_commit=true", "allow_squash_merge=false", "allow_rebase_merge=false"):
         assert setting in SETTINGS
