@@ -343,17 +343,19 @@ def own_command_says(root: Path, commit: str, command: str) -> Said:
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         try:
             done = subprocess.run(
-                words, cwd=tree, env={**_environment(tree), "PATH": programs}, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, errors="replace", timeout=OWN_S, stdin=subprocess.DEVNULL,
-                check=False,
+                words, cwd=tree, env={**_environment(tree), "PATH": programs}, capture_output=True,
+                text=True, errors="replace", timeout=OWN_S, stdin=subprocess.DEVNULL, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise UserError(f"'{printable(command, 80)}' took more than {OWN_S} seconds.") from None
         except OSError as error:
             raise UserError(f"'{printable(command, 80)}' cannot be run ({error.strerror}).") from None
+        if done.returncode != 0:
+            last = f"{done.stdout}\n{done.stderr}".strip().split("\n")[-20:]
+            return Said(False, steady(done.stdout), "\n".join(last))
         output = steady(done.stdout.replace(str(tree), "."))
-    last = next((line for line in reversed(output.split("\n")) if line), "nothing printed")
-    return Said(done.returncode == 0, output, f"exit status {done.returncode}; {last}")
+    last = done.stdout.strip().split("\n")[-1:]
+    return Said(True, output, f"exit status 0; {''.join(last) or 'nothing printed'}")
 
 
 _STEADY = (
@@ -363,18 +365,20 @@ _STEADY = (
     (re.compile(r"\b\d[\d.,]* ?[A-Za-z]*/s(?:ec)?\b"), "RATE"),
     (re.compile(r"(?:\b\d+(?:\.\d+)? ?(?:µs|ms|s|sec|seconds?|min|minutes?|h|hours?)\b[ ,]*)+"), "TIME "),
     (re.compile(r"([=─━-])\1{3,}"), r"\1"),  # rules are drawn as long as the rest of their line leaves room
+    (re.compile(r"^\[\d+/\d+\] "), ""),
     (re.compile(r"[ \t]+"), " "),
 )
 
 
 def steady(output: str) -> str:
-    """What a program printed, without what differs from run to run: dates, times, rates, colours, and blanks."""
+    """What a program printed, without what differs from run to run: dates, times, rates, colours, blanks, and in which
+    order it came."""
     lines = []
     for line in output.replace("\r", "\n").split("\n"):
         for pattern, word in _STEADY:
             line = pattern.sub(word, line)
         lines.append(line.strip())
-    return "\n".join(line for line in lines if line)
+    return "\n".join(sorted(line for line in lines if line))
 
 
 RERUN = ("--only", "--format", "--stage")

@@ -79,20 +79,20 @@ def summary(gate: Gate) -> list[str]:
     """What is looked at, by whom, and when it counts; a line each."""
     commits = len(gate.history.between(gate.base, gate.head))
     by = f"by {printable(gate.actor)}" if gate.actor else "by nobody named: who may make it was not checked (--actor)"
-    lines = [
+    return [
         f"{commits} commit{'s' if commits != 1 else ''} from {gate.base[:10]} to {gate.head[:10]}, {by}",
         f"counts from {gate.local(gate.counted.moment)}: {gate.counted.how}",
     ]
-    if left := gate.history.uncommitted():
-        lines.append(f"{left} file{'s' if left != 1 else ''} here not committed: only commits are looked at")
-    return lines
 
 
-def verdict(findings: list[Finding]) -> str:
-    """'The gate is open.', or how many errors shut it."""
+def verdict(gate: Gate, findings: list[Finding]) -> str:
+    """'The gate is open.', or how many errors shut it; what it has not looked at is said here, too."""
     shut = any(f.severity == "error" for f in findings)
     found = f": {counted(findings)}" if findings else ""
-    return f"The gate is {'shut' if shut else 'open'}{found}."
+    said = f"The gate is {'shut' if shut else 'open'}{found}."
+    if left := gate.history.uncommitted():
+        said += f" {left} file{'s are' if left != 1 else ' is'} changed and not committed: the gate has not seen them."
+    return said
 
 
 def print_table(gate: Gate, findings: list[Finding]) -> None:
@@ -121,7 +121,7 @@ def print_table(gate: Gate, findings: list[Finding]) -> None:
         out.print(head, soft_wrap=True)
         out.print(Padding(Text(finding.message), (0, 0, 0, 4), expand=False))
     out.print()
-    out.print(Text(verdict(findings), style="bold"))
+    out.print(Text(verdict(gate, findings), style="bold"))
 
 
 def print_json(gate: Gate, findings: list[Finding]) -> None:
@@ -159,13 +159,13 @@ def print_annotations(gate: Gate, findings: list[Finding]) -> None:
         print(f"{judged.change.paper or 'repository'}: {judged.change}")
     for finding in findings:
         print(annotation(finding))
-    print(verdict(findings))
+    print(verdict(gate, findings))
 
 
 def print_markdown(gate: Gate, findings: list[Finding]) -> None:
     """A summary for a pull request's page. Nothing in it is markup but our own."""
     shut = any(f.severity == "error" for f in findings)
-    print(f"### {'❌' if shut else '✅'} Gate\n\n{inert(verdict(findings))}\n")
+    print(f"### {'❌' if shut else '✅'} Gate\n\n{inert(verdict(gate, findings))}\n")
     for line in summary(gate):
         print(f"- {inert(line)}")
     if gate.changes:

@@ -186,7 +186,9 @@ def check_reviews(project: Project, *, code: bool = False) -> "Outcome":
     numbers += ABOUT_RESPONSE if there.response or (folder(project) / RESPONSE).is_file() else []
     numbers += ABOUT_DECISION if there.decision or (folder(project) / DECISION).is_file() else []
     rules = [f"REV-{n:03}" for n in numbers if f"REV-{n:03}" in every_check()]
-    return run(Submission(project, "v2"), needs=("files", "code") if code else ("files",), only=rules)
+    # Stage v2 alone asks for all of them; which stage the project is at makes no difference to what is written.
+    outcome = run(Submission(project, "v2"), needs=("files", "code") if code else ("files",), only=rules)
+    return replace(outcome, subject="reviews, response and decision")
 
 
 def _check(project: Project, options: argparse.Namespace) -> int:
@@ -230,7 +232,7 @@ def _evidence(project: Project, options: argparse.Namespace) -> int:
         if said.good:
             print(f"  - evidence: `command {rest.strip()}` `sha256:{said.digest}` {_one_line(said.shown)}")
             return 0
-        print("\n".join(said.output.split("\n")[-20:]), file=sys.stderr)
+        print(said.shown, file=sys.stderr)
         raise UserError(f"'{printable(rest, 80)}' failed at {then.commit[:10]}: no evidence for a tick, but a finding.")
     with checkout(project.root, then.commit) as tree:
         there = Project(tree, project.name)

@@ -364,6 +364,12 @@ class Outcome:
     passed: tuple[str, ...]  # rules that looked and found nothing
     skipped: tuple[str, ...]  # rules whose object is missing or broken, of which another rule speaks
     waiting: tuple[str, ...]  # rules that were not asked for: they run code or read other projects
+    subject: str | None = None  # what was looked at, where it is not the submission for a stage
+
+    @property
+    def about(self) -> str:
+        """What was looked at, in words."""
+        return self.subject or f"stage {self.stage}"
 
     @property
     def errors(self) -> int:

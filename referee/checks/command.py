@@ -135,7 +135,8 @@ def counted(findings: Iterable[Finding]) -> str:
 
 def verdict(outcome: Outcome) -> str:
     """'1 error, 2 warnings · 40 checks passed', and what waits."""
-    parts = [counted(outcome.findings) or "nothing found", f"{len(outcome.passed)} checks passed"]
+    n = len(outcome.passed)
+    parts = [counted(outcome.findings) or "nothing found", f"{n} check{'s' if n != 1 else ''} passed"]
     if outcome.skipped:
         parts.append(f"{len(outcome.skipped)} had nothing to look at")
     return " · ".join(parts)
@@ -153,7 +154,7 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
         out.print("No project to check.")
     for outcome in outcomes:
         out.print()
-        out.print(Text.assemble((outcome.name, "bold"), f" · stage {outcome.stage}"))
+        out.print(Text.assemble((outcome.name, "bold"), f" · {outcome.about}"))
         for finding in outcome.findings:
             mark, style = MARKS[finding.severity]
             place = finding.file if finding.line <= 1 else f"{finding.file}:{finding.line}"
@@ -176,6 +177,7 @@ def print_json(outcomes: Sequence[Outcome]) -> None:
         {
             "paper": printable(outcome.name),
             "stage": outcome.stage,
+            "about": outcome.about,
             "passed": outcome.errors == 0,
             "counts": {s: sum(f.severity == s for f in outcome.findings) for s in SEVERITIES},
             "findings": [dataclasses.asdict(f) for f in outcome.findings],
@@ -195,7 +197,7 @@ def print_github(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         for finding in outcome.findings:
             print(annotation(finding))
-        print(f"{printable(outcome.name)} at stage {outcome.stage}: {verdict(outcome)}")
+        print(f"{printable(outcome.name)} · {outcome.about}: {verdict(outcome)}")
 
 
 def annotation(finding: Finding) -> str:
@@ -219,7 +221,7 @@ def print_markdown(outcomes: Sequence[Outcome]) -> None:
         print("No project changed.")
     for outcome in outcomes:
         mark = "❌" if outcome.errors else "✅"
-        print(f"### {mark} {inert(printable(outcome.name))} · stage {outcome.stage}\n\n{verdict(outcome)}.\n")
+        print(f"### {mark} {inert(printable(outcome.name))} · {outcome.about}\n\n{verdict(outcome)}.\n")
         if not outcome.findings:
             continue
         print("|  | rule | where | what |\n| --- | --- | --- | --- |")

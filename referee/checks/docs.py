@@ -97,8 +97,11 @@ def _presets(submission: Submission) -> list[str] | None:
 def no_placeholder(submission: Submission) -> Iterator[Found]:
     for path, line, where, text in _written(submission):
         if found := PLACEHOLDER.search(text):
-            what = re.split(r"[\n\"]", text[found.start() : found.start() + 50])[0]
-            yield path, line, f"{where}'{what.strip()}' is left; write what belongs there."
+            if path.suffix == ".md":  # as it stands there: what is searched has its code blanked out
+                text = submission.text(path).split("\n")[line - 1]
+            what = re.split(r"[\n\"]", text[found.start() :])[0].strip()
+            what = what if len(what) <= 100 else what[:99].rstrip() + "…"
+            yield path, line, f"{where}'{what}' is left; write what belongs there."
 
 
 def _written(submission: Submission) -> Iterator[tuple[Path, int, str, str]]:

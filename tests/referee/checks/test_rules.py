@@ -211,6 +211,11 @@ BAD: list[tuple[str, str, Spoil]] = [
     ),
     ("DOC-003", "'TODO: write' is left", lambda d: d.append("README.md", "\nTODO: write\n")),
     ("DOC-003", "'<your", lambda d: d.replace("project.yaml", "effect: unknown", "effect: <your words>")),
+    (
+        "DOC-003",
+        "'WRITE: what `paper` takes, measured or estimated, with its unit' is left",
+        lambda d: d.append("README.md", "\nWRITE: what `paper` takes, measured or estimated, with its unit\n"),
+    ),
     ("DOC-003", "cell 3: 'WRITE:", lambda d: d.notebook(source(2, "WRITE: what is seen"))),
     ("DOC-004", "leads nowhere", lambda d: d.append("README.md", "\n[code](Toy.py)\n")),
     ("DOC-004", "leaves the repository", lambda d: d.append("README.md", "\n[x](../../../../../../etc/passwd)\n")),

@@ -129,6 +129,16 @@ def test_a_decision_is_begun(cohort: Cohort, capsys: pytest.CaptureFixture[str])
     assert {f["rule"] for f in findings} == {"REV-016"}
 
 
+@pytest.mark.parametrize("form", ["table", "github", "markdown"])
+def test_what_is_looked_at_is_said(cohort: Cohort, capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """The paper is at v1: that its reviews are held to the rules of v2 is no matter of its reader's."""
+    cohort.review("carol")
+    assert main(["review", "check", "toy", "--format", form]) == 0
+    out = capsys.readouterr().out
+    assert "reviews, response and decision" in out
+    assert "v2" not in out
+
+
 def test_an_acceptance_over_what_is_upheld_is_refused(cohort: Cohort, capsys: pytest.CaptureFixture[str]) -> None:
     respond(cohort)
     decide(cohort)
@@ -219,6 +229,9 @@ def test_evidence_of_a_command(cohort: Cohort, capsys: pytest.CaptureFixture[str
     first = cited(f"{where}print('5 passed in 0.12s at 2026-01-01 12:00:01')")
     assert not (cohort.root / "left").exists()
     assert first == cited(f"{where}print('5 passed   in 3 min 2 s at 2027-11-21T09:14:15Z')")
+    assert first == cited(f"import sys; print('7%', file=sys.stderr); {where}print('5 passed in 1 s at 2026-01-01')")
+    runs = [f"{where}print('[1/2] {a} 3 s'); print('[2/2] {b} 2 s')" for a, b in ("ab", "ba")]
+    assert cited(runs[0]) == cited(runs[1])
     assert first != cited(f"{where}print('4 passed in 0.12s at 2026-01-01 12:00:01')")
     cohort.write("say.py", "print('so far'); 1 / 0")
     cohort.commit()

@@ -637,6 +637,16 @@ def test_the_command(
         assert f"\n::error file={YAML},line=1,title=STG-011::'bo' is not of the team (ada)" in out
 
 
+def test_what_is_not_committed_is_said(long_ago: Repository, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.chdir(long_ago.root)
+    assert main(["gate", "--base", "main", "--actor", "ada"]) == 0
+    assert "not committed" not in capsys.readouterr().out
+    for path, left in ((CODE, "1 file is"), (YAML, "2 files are")):
+        long_ago.write(path, "x = 1\n")
+        assert main(["gate", "--base", "main", "--actor", "ada"]) == 0
+        assert f"The gate is open. {left} changed and not committed" in capsys.readouterr().out
+
+
 def test_the_checks_of_a_new_stage_are_asked(
     long_ago: Repository, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
