@@ -460,7 +460,8 @@ def assign_command(options: argparse.Namespace) -> int:
         raise UsageError(f"assign: {COURSE} lists nobody with the role reviewer; add them first.")
     task = gather(root, course, load_assignment(root, Path(options.previous) if options.previous else None))
     if not task.projects:
-        print("No project stands at v1: there is nothing to assign.")
+        of = " of the course" if course.not_in_course else ""
+        print(f"No project{of} stands at v1: there is nothing to assign.")
         return 0
     found = plan(task, options.seed)
     outside = [name for name in paper_names(root) if not course.includes(name)]

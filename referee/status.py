@@ -162,6 +162,9 @@ def print_table(course: Course, found: list[Status], now: datetime) -> None:
     out.print(Text(f"{course.name} · {now:%Y-%m-%d %H:%M} UTC", style="dim"))
     out.print()
     out.print(table if found else "There is no project yet.")
+    if outside := [s.paper for s in found if not course.includes(s.paper)]:
+        out.print()
+        out.print(Text(f"Not in the course: {', '.join(outside)}", style="dim"))
     if any(s.amended for s in found):
         out.print()
         said = (

@@ -132,6 +132,7 @@ def test_the_table(root: Path, capsys: Capture) -> None:
     assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert "✓ bo, · cy" in out
+    assert not [line for line in out.split("\n") if line != line.rstrip()]  # it is no terminal
     assert "✓ written, · not yet" in out  # 'x' is no review that is in order
     assert "3 v1" in out
     assert main(["status", "toy", "--format", "json"]) == 0
@@ -225,6 +226,11 @@ def test_what_is_not_in_the_course_is_not_assigned(root: Path, capsys: Capture) 
     here = status(root, "toy", course, assigned, NOW)
     assert (here.reviewers, here.additional, here.due) == ({"cy": True}, (), None)
     assert status(root, "game", course, assigned, NOW).due is not None
+    assert main(["status"]) == 0
+    assert "Not in the course: ball, toy" in capsys.readouterr().out
+    write(root / "course.yaml", FOUR + "not_in_course: [ball, game, toy]\n")
+    assert main(["assign", "--seed", "7"]) == 0
+    assert "No project of the course stands at v1" in capsys.readouterr().out
 
 
 def test_no_assignment_is_possible(root: Path, capsys: Capture) -> None:
