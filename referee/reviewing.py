@@ -307,8 +307,8 @@ def decide_command(options: argparse.Namespace) -> int:
     _new(project, path)
     course = load_course(project.root)
     if course.people and not course.has_role(handle, "editor"):
-        editors = ", ".join(p.handle for p in course.people if "editor" in p.roles) or "nobody"
-        raise UserError(f"REV-045: '{handle}' is no editor in course.yaml; {editors} is. Only an editor decides.")
+        editors = ", ".join(p.handle for p in course.people if "editor" in p.roles) or "nobody yet"
+        raise UserError(f"REV-045: '{handle}' is no editor in course.yaml. Only an editor decides: {editors}.")
     if any(handle.lower() == member.handle.lower() for member in project.load().team):
         raise UserError(f"REV-045: '{handle}' is of the team; another editor decides.")
     there = _readable(project)

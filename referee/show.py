@@ -2,12 +2,14 @@
 
 import argparse
 import dataclasses
+import io
 import json
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import date
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.padding import Padding
@@ -43,9 +45,26 @@ KINDS = ("ordering", "value", "figure")
 VERDICT = len("◔ compute-limited")  # letters: most verdicts fit, and what follows them is aligned
 
 
+class _Trimmed(io.TextIOBase):
+    """Standard output without the blanks by which lines are filled up to a width."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        sys.stdout.write(re.sub(r"[ \t]+(?=\n|\Z)", "", text))
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
 def console() -> Console:
-    """Where tables go; wide when nobody sees a terminal's edge."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    """Where tables go; wide, and without blanks at the ends of lines, when nobody sees a terminal's edge."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=140, file=cast(TextIO, _Trimmed()))
 
 
 def plain_table() -> Table:

@@ -28,6 +28,9 @@ from referee.reviews import (
 )
 from referee.stages import additional
 
+CHECKLIST_PATH = "referee/checklist.yaml"
+CHECKLIST_VERSION = re.compile(r"^version: (\d{1,3})\s*$", re.MULTILINE)
+
 REVIEW: Mapping[str, Severity | None] = {"v1": "warning", "v2": "error", "published": "error"}
 """A review that is not in order closes the gate after it; `referee review check` calls everything an error."""
 
@@ -151,7 +154,8 @@ def written(submission: Submission) -> Iterator[Found]:
     "Every item of the checklist that applies is answered",
     why="What nobody looked at must not pass as looked at.",
     fix="Take the missing items from 'referee review start'; answer what does not apply with n/a and the reason. "
-    "A review is judged by the version of the checklist that its head names: what was added later is not missing.",
+    "A review is judged by the version of the checklist that its head names, which is no older than that of the "
+    "reviewed commit: what was added later is not missing.",
     severity=REVIEW,
 )
 def checklist_complete(submission: Submission) -> Iterator[Found]:
@@ -165,6 +169,12 @@ def checklist_complete(submission: Submission) -> Iterator[Found]:
             message = f"answers version {version} of the checklist, and there is none after {checklist.version}"
             yield _of(submission, review), 2, f"{message}; correct 'checklist' in the head."
             continue
+        then = snapshot(submission, review.head.commit)
+        asked = CHECKLIST_VERSION.search((then.text(CHECKLIST_PATH) if then else None) or "")
+        if asked is not None and version < int(asked[1]):
+            message = f"answers version {version} of the checklist, and the reviewed commit holds version {asked[1]}"
+            message += "; take what is new from 'referee review start', and correct 'checklist' in the head."
+            yield _of(submission, review), 2, message
         wanted = checklist.for_family(submission.file.family, version)
         for name in wanted:
             if name not in review.answers:

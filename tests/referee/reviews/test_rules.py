@@ -518,6 +518,16 @@ def test_a_review_is_judged_by_the_version_that_it_answers(cohort: Cohort, grown
         assert (s.answered, s.asked) == (26 - len(lacks), 26), (version, gone)
 
 
+def test_a_review_answers_no_older_checklist_than_the_reviewed_commit_has(cohort: Cohort, grown: Checklist) -> None:
+    early = cohort.git("rev-parse", "HEAD")
+    cohort.write("referee/checklist.yaml", "version: 2\n")
+    late = cohort.commit("a new checklist")
+    cohort.review("carol", commit=early)
+    assert "REV-020" not in {rule for rule, _ in cohort.says()}
+    cohort.review("carol", commit=late)
+    assert any(r == "REV-020" and "the reviewed commit holds version 2" in m for r, m in cohort.says())
+
+
 @pytest.mark.parametrize("versions", ["since: 2", "until: 2", "since: 1\n        until: 0"])
 def test_items_are_asked_in_versions_that_there_are(
     versions: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
