@@ -28,7 +28,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from common.errors import UserError
 from common.records import code_digest, write_text
 from referee.documents import pattern, read_text, read_yaml, refuse
-from referee.project import Project, UsageError, find_project, find_root
+from referee.project import HANDLE, Project, UsageError, find_project, find_root
 from referee.reviews import Finding, Place, Review, load_review, match
 from referee.schema import Handle, InsidePath, Name, Part, Slug, Text
 
@@ -234,8 +234,6 @@ def restamp(root: Path, projects: Iterable[str]) -> None:
 
 LEFT_OUT = (MUTATIONS.as_posix(), "docs/calibration.md", "docs/calibration.json", "tests", "reviews", "course.yaml")
 """What is not in a reviewer's copy: all that would tell where to look (tests, too), and the course's business."""
-
-HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
 
 EXERCISE = """\
 # An exercise in reviewing

@@ -25,7 +25,6 @@ from referee.course import show_time
 from referee.documents import DocumentError, read_text
 from referee.grading import (
     GRADED,
-    HANDLE,
     MARKS,
     Grades,
     PersonGrade,
@@ -38,7 +37,7 @@ from referee.grading import (
     show,
 )
 from referee.history import History, printable, read_pushes
-from referee.project import UsageError, find_root
+from referee.project import HANDLE, UsageError, find_root
 from referee.reviews import DECISION, Place
 
 FORMAT = 1  # of grades.json
@@ -48,6 +47,9 @@ def grade_command(options: argparse.Namespace) -> int:
     """`referee grade`."""
     root = find_root()
     folder = private_folder(root, options.private)
+    if not (folder / MARKS).exists():
+        message = f"there is no {MARKS} in it, which holds the editor's marks; docs/grading.md has one to begin with."
+        raise UsageError(f"--private {printable(options.private, 200)}: {message}")
     text = read_text(folder / MARKS, rules="MRK", shown=MARKS)
     grades = compute(root, text, options.as_of, read_pushes(folder))
     files = render(grades)

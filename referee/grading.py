@@ -49,7 +49,7 @@ from referee.history import (
     when,
 )
 from referee.loading import parse_project
-from referee.project import PAPER_NAME, UsageError
+from referee.project import HANDLE, PAPER_NAME, UsageError
 from referee.reviewing import Score, score
 from referee.reviews import (
     DECISION,
@@ -71,7 +71,6 @@ MARKS = "marks.yaml"
 Version = Literal["v1", "v2"]
 VERSIONS: tuple[Version, ...] = ("v1", "v2")
 GRADED = ("critical", "major", "minor")  # severities; a question costs nothing
-HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
 
 
 # -- marks.yaml --------------------------------------------------------------------------------------------------------

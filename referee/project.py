@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # importing them for real brings torch and pydantic
     from referee.schema import ProjectFile
 
 PAPER_NAME = re.compile(r"[a-z0-9_]+")
+HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
+"""Of a person, as forges have them."""
 
 
 class UsageError(UserError):

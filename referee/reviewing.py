@@ -21,7 +21,7 @@ from referee.checklist import Item, load_checklist
 from referee.documents import DocumentError
 from referee.evidence import Said, Snapshot, check_says, checkout, own_command_says, probes_say
 from referee.history import History, printable
-from referee.project import Project, UsageError, find_project, find_root
+from referee.project import HANDLE, Project, UsageError, find_project, find_root
 from referee.reviews import (
     DECISION,
     MARKER,
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from referee.checks import Outcome
 
 WORD = re.compile(r"__([A-Z]+)__")
-HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
 
 
 def review_command(options: argparse.Namespace) -> int:
@@ -180,6 +179,8 @@ def check_reviews(project: Project, *, code: bool = False) -> "Outcome":
         code: run cited checks, probes and commands again.
     """
     from referee.checks import Submission, every_check, run
+    from referee.checks.base import Needs
+    from referee.checks.command import teller
 
     there = load_reviews(project)
     numbers = [*ABOUT_REVIEWS]
@@ -187,7 +188,8 @@ def check_reviews(project: Project, *, code: bool = False) -> "Outcome":
     numbers += ABOUT_DECISION if there.decision or (folder(project) / DECISION).is_file() else []
     rules = [f"REV-{n:03}" for n in numbers if f"REV-{n:03}" in every_check()]
     # Stage v2 alone asks for all of them; which stage the project is at makes no difference to what is written.
-    outcome = run(Submission(project, "v2"), needs=("files", "code") if code else ("files",), only=rules)
+    needs: tuple[Needs, ...] = ("files", "code") if code else ("files",)
+    outcome = run(Submission(project, "v2"), needs=needs, only=rules, tell=teller(project))
     return replace(outcome, subject="reviews, response and decision")
 
 

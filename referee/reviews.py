@@ -33,7 +33,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, WithJ
 
 from common.errors import nearest
 from referee.documents import DocumentError, Problem, parse_yaml, pattern, read_text, refuse, split_front_matter
-from referee.project import Project
+from referee.project import HANDLE, Project
 from referee.schema import Handle, Part, Text
 
 MARKER = "WRITE:"
@@ -676,7 +676,6 @@ def _said(values: list[tuple[str, int]] | None) -> str | None:
 # -- The folder of a paper's reviews -----------------------------------------------------------------------------------
 
 RESPONSE, DECISION = "response.md", "decision.md"
-_HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
 
 
 @dataclass(frozen=True)
@@ -739,7 +738,7 @@ def load_reviews(project: Project) -> Reviews:
             response = read(path, parse_response)
         elif path.name == DECISION:
             decision = read(path, parse_decision)
-        elif path.suffix != ".md" or not _HANDLE.fullmatch(path.stem) or path.stem.lower() in ("response", "decision"):
+        elif path.suffix != ".md" or not HANDLE.fullmatch(path.stem) or path.stem.lower() in ("response", "decision"):
             shown, rule = ascii_only(project.shown(path)), "REV-013"
             message = "is neither a review (<handle>.md), nor response.md, nor decision.md; rename it."
             if not path.stem.isascii():

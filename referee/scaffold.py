@@ -20,7 +20,7 @@ from pathlib import Path
 
 from common.errors import UserError, nearest
 from common.records import write_text
-from referee.project import Project, UsageError, find_root
+from referee.project import HANDLE, Project, UsageError, find_root
 
 MARKER = "WRITE:"
 """How a text begins that the team has to replace."""
@@ -39,7 +39,6 @@ WIDTH = 114  # of a docstring's lines, which may begin and end with three quotes
 
 MAX_NAME, MAX_TEXT, MAX_PEOPLE = 30, 300, 50
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
 ARXIV = re.compile(
     r"(?:https?://arxiv\.org/(?:abs|pdf)/|arxiv:)?(\d{2}(?:0[1-9]|1[0-2])\.\d{4,5})(?:v\d+)?", re.A | re.I
 )

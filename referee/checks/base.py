@@ -377,12 +377,19 @@ class Outcome:
         return sum(f.severity == "error" for f in self.findings)
 
 
-def run(submission: Submission, *, needs: Iterable[Needs] = ("files",), only: Iterable[str] | None = None) -> Outcome:
+def run(
+    submission: Submission,
+    *,
+    needs: Iterable[Needs] = ("files",),
+    only: Iterable[str] | None = None,
+    tell: Callable[[Check], None] | None = None,
+) -> Outcome:
     """Look at a submission.
 
     Args:
         needs: what the checks may take.
         only: these rules, not all.
+        tell: is called before a check that takes more than files, and so more than a moment.
     """
     allowed, chosen = set(needs), None if only is None else set(only)
     findings: set[Finding] = set()
@@ -397,6 +404,8 @@ def run(submission: Submission, *, needs: Iterable[Needs] = ("files",), only: It
         if entry.needs not in allowed:
             waiting.append(rule)
             continue
+        if tell is not None and entry.needs != "files":
+            tell(entry)
         try:
             found = {_finding(submission, rule, severity, *place) for place in entry.look(submission)}
         except Skip:

@@ -5,8 +5,9 @@ import dataclasses
 import json
 import os
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from common.records import write_text
@@ -76,13 +77,20 @@ def check_command(options: argparse.Namespace) -> int:
     needs += ["others", "code", "notebook"] if options.run else []
     needs += ["notebook"] if options.notebooks else []
     outcomes = [
-        run(Submission(project, options.stage or stage_of(project), base), needs=needs, only=only)
+        run(Submission(project, options.stage or stage_of(project), base), needs=needs, only=only, tell=teller(project))
         for project in projects
     ]
     {"table": print_table, "json": print_json, "github": print_github, "markdown": print_markdown}[options.format](
         outcomes
     )
     return 1 if any(outcome.errors for outcome in outcomes) else 0
+
+
+def teller(project: Project) -> Callable[[Check], None] | None:
+    """Tells somebody who waits at a terminal which check of a project is at work; None when nobody does."""
+    if not sys.stderr.isatty():
+        return None
+    return lambda entry: print(f"{project.name}: {entry.rule} {entry.title} …", file=sys.stderr, flush=True)
 
 
 # -- Which projects ----------------------------------------------------------------------------------------------------

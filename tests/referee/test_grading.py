@@ -388,6 +388,16 @@ def assigned(term: Term, reviewers: str) -> None:
     term.commit("2027-02-21 12:00", reviews__assignment_yaml=text)
 
 
+def test_without_marks_it_is_said_where_they_go(
+    term: Term, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(term.root)
+    (empty := term.root.parent / "empty").mkdir()
+    assert main(["grade", "--private", str(empty)]) == 2
+    assert "there is no marks.yaml in it" in capsys.readouterr().err
+    assert not list(empty.iterdir())
+
+
 def test_a_command_is_left_out_where_the_checklist_asks_for_one(term: Term) -> None:
     text = review(term.git("rev-parse", "HEAD~5"), "dan", "toy")
     items = load_checklist().for_family("vae")

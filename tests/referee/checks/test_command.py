@@ -42,6 +42,8 @@ def test_the_table_says_rule_place_and_remedy(inside: Any, capsys: Capture) -> N
     inside.replace("README.md", "TODO", "")
     assert main(["check", "toy", *ONLY]) == 0
     assert "nothing found · 5 checks passed" in capsys.readouterr().out
+    assert main(["check", "toy", "--only", "LAY-001"]) == 0
+    assert "nothing found · 1 check passed" in capsys.readouterr().out
 
 
 def test_json(inside: Any, capsys: Capture) -> None:
@@ -58,6 +60,15 @@ def test_json(inside: Any, capsys: Capture) -> None:
         "line": 1,
         "message": "is missing; add it.",
     }
+
+
+def test_who_waits_at_a_terminal_is_told(inside: Any, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stderr.isatty", lambda at=terminal: at)
+        main(["check", "toy", "--run", "--only", "ORG-004,LAY-001"])
+        said = capsys.readouterr()
+        assert said.err.startswith("toy: ORG-004 ") == terminal
+        assert "LAY-001" not in said.err
 
 
 def test_annotations_are_escaped(capsys: Capture) -> None:
