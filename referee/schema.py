@@ -99,7 +99,7 @@ MetricName = Annotated[
 ]
 Preset = Literal["smoke", "laptop", "workstation", "paper"]
 assert Preset.__args__ == PRESETS_ORDER  # type: ignore[attr-defined]
-Direction = Literal["lower", "higher"]
+Direction = Literal["lower", "higher", "near"]
 
 
 class Part(BaseModel):
@@ -149,9 +149,9 @@ class ValueClaim(_Claim):
     run: Name
     paper_value: Number
     direction: Direction
-    """Which way is better."""
+    """Which way is better; "near" where neither is, as for a count that describes a model."""
     tolerance: Annotated[Number, Field(ge=0)]
-    """How much worse than the paper still counts as within tolerance, in the claim's unit."""
+    """How much worse than the paper (for "near": how far from it) still counts as within tolerance, in its unit."""
 
 
 class OrderingClaim(_Claim):

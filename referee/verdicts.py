@@ -419,7 +419,8 @@ def _weigh(claim: ValueClaim, score: Score, trends: Sequence[Verdict]) -> tuple[
     exponent = claim.paper_value.as_tuple().exponent
     assert isinstance(exponent, int)
     ours = Decimal(repr(score.value)).quantize(Decimal(1).scaleb(exponent), ROUND_HALF_EVEN)
-    worse_by = ours - claim.paper_value if claim.direction == "lower" else claim.paper_value - ours
+    above = ours - claim.paper_value
+    worse_by = {"lower": above, "higher": -above, "near": abs(above)}[claim.direction]
     notes: list[str] = []
     if worse_by <= 0:
         if -worse_by > claim.tolerance:
@@ -427,7 +428,8 @@ def _weigh(claim: ValueClaim, score: Score, trends: Sequence[Verdict]) -> tuple[
         return "reproduced", notes
     if worse_by <= claim.tolerance:
         return "within tolerance", notes
-    notes.append(f"Worse by {worse_by}, the tolerance is {claim.tolerance}.")
+    how = "Away" if claim.direction == "near" else "Worse"
+    notes.append(f"{how} by {worse_by}, the tolerance is {claim.tolerance}.")
     here = [t for t in trends if t.judged_at == claim.preset]
     if here and all(t.status == "reproduced" for t in here):
         notes.append(f"The order holds: {', '.join(t.claim for t in here)}.")
@@ -438,6 +440,8 @@ def _weigh(claim: ValueClaim, score: Score, trends: Sequence[Verdict]) -> tuple[
 def _too_good(claim: ValueClaim, score: Score) -> bool:
     """Whether a value is so much better than the paper's that the protocol is the first thing to look at."""
     paper, tolerance = float(claim.paper_value), float(claim.tolerance)
+    if claim.direction == "near":
+        return False
     better_by = paper - score.value if claim.direction == "lower" else score.value - paper
     return better_by > FAR * max(tolerance, 2 * (score.stderr or 0)) or (
         better_by > tolerance and paper * score.value < 0
@@ -493,7 +497,7 @@ def show_score(score: Score, direction: str | None = None) -> str:
     """
     if direction is None and score.name in METRICS:
         direction = METRICS[score.name].direction
-    mark = {"lower": "≤ ", "higher": "≥ ", None: "bound "}[direction] if score.kind == "bound" else ""
+    mark = {"lower": "≤ ", "higher": "≥ "}.get(direction or "", "bound ") if score.kind == "bound" else ""
     return mark + show(score.value, score.stderr)
 
 

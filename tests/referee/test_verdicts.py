@@ -62,6 +62,17 @@ def test_value_where_higher_is_better(project: Project, make: MakeRecord, edit: 
         assert v.ours.startswith("≥ −8")  # a bound from below
 
 
+def test_value_that_should_be_near(project: Project, make: MakeRecord, edit: Edit) -> None:
+    edit("direction: lower", "direction: near")
+    cases = (84.70, "reproduced", ""), (84.9, "within tolerance", ""), (84.5, "within tolerance", "")
+    far = (20.0, "not reproduced", "Away by 64.70"), (150.0, "not reproduced", "Away by 65.30")
+    for ours, status, note in (*cases, *far):
+        make("paper", "k50", ours)
+        v = verdict(project, "nll-k50")
+        assert v.status == status
+        assert any(note in n for n in v.notes) if note else not any("Better" in n for n in v.notes)
+
+
 def test_far_better_than_the_paper_is_suspicious(project: Project, make: MakeRecord) -> None:
     make("paper", "k50", 84.1)
     assert any("check the protocol" in note for note in verdict(project, "nll-k50").notes)
