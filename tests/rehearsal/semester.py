@@ -119,7 +119,7 @@ def propose(stage: Stage) -> None:
         stage.edit("projects/toys/project.yaml", "stage: proposed", "stage: v2")
     with stage.attempt("Somebody who is not of the team:", who="cy", refuses="STG-011"):
         stage.edit("projects/toys/README.md", "# Toys in Proportion", "# Toys out of Proportion")
-    with stage.attempt("A review of what is only proposed:", who="eva", refuses="STG-004"):
+    with stage.attempt("A review of what is only proposed:", who="eva", refuses="REV-002 STG-004"):
         stage.write("reviews/toys/eva.md", "Nice.\n")
 
 
@@ -269,15 +269,15 @@ def review(stage: Stage) -> None:
     stage.gate("fay")
     stage.merge("review-more")
     stage.branch("edit")
-    with stage.attempt("A review is its author's. When ada makes it kinder:", who="ada", refuses="REV-034"):
+    with stage.attempt("A review is its author's. When ada makes it kinder:", who="ada", refuses="REV-034 REV-028"):
         stage.edit("reviews/toys/eva.md", "recommendation: major", "recommendation: minor")
     with stage.attempt(
-        "What was reviewed stays in the history; another commit is not it:", who="eva", refuses="STG-009"
+        "What was reviewed stays in the history; another commit is not it:", who="eva", refuses="REV-029 STG-009"
     ):
         text = stage.text("reviews/toys/eva.md")
         stage.write("reviews/toys/eva.md", re.sub(r'commit: "[0-9a-f]{40}"', f'commit: "{"a1" * 20}"', text, count=1))
     with stage.attempt(
-        "bo's review of `blobs` comes five days late:", who="bo", refuses="STG-003", at="2026-04-20T12:00:00Z"
+        "bo's review of `blobs` comes five days late:", who="bo", refuses="REV-002 STG-003", at="2026-04-20T12:00:00Z"
     ):
         stage.write("reviews/blobs/bo.md", "All is well.\n")
 
