@@ -87,9 +87,9 @@ def families(site: Site) -> list[Family]:
 
 
 class Probe(NamedTuple):
-    """An executable check of the mathematics: what it proves, and the module that has it."""
+    """An executable check of the mathematics: what it checks, and the module that has it."""
 
-    proves: str
+    checks: str
     module: str
 
 
@@ -103,7 +103,7 @@ def registry() -> dict[str, Probe]:
     tree = ast.parse(source)
     listed = re.findall(r"^    ([a-z_]+) {2,}(\S.*)$", ast.get_docstring(tree, clean=False) or "", re.MULTILINE)
     imported = {a.name: n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
-    return {name: Probe(proves, imported[name]) for name, proves in listed if name != "probe"}
+    return {name: Probe(checks, imported[name]) for name, checks in listed if name != "probe"}
 
 
 def pages(site: Site) -> Iterable[Page]:
@@ -172,7 +172,7 @@ def _rows(members: Iterable[Standing]) -> Iterator[list[str]]:
 
 
 def probes(family: Family, explained: bool) -> str:
-    """Which probes apply, what each proves, and which projects offer it.
+    """Which probes apply, what each checks, and which projects offer it.
 
     Args:
         explained: whether the site has the reference of `common`, to link to.
@@ -185,5 +185,5 @@ def probes(family: Family, explained: bool) -> str:
         ]
         probe = registry()[name]
         shown = f"[`{name}`](../reference/{probe.module}.md#{name})" if explained else f"`{name}`"
-        rows.append([shown, md(probe.proves), ", ".join(users) or "–"])
-    return table(["probe", "proves that", "offered by"], rows)
+        rows.append([shown, md(probe.checks), ", ".join(users) or "–"])
+    return table(["probe", "checks that", "offered by"], rows)

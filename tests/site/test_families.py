@@ -80,7 +80,7 @@ def test_the_registry_is_that_of_the_probes() -> None:
     assert set(found) <= set(common.probes.__all__)
     helpers = {"ProbeResult", "batch_mean", "log_marginal", "per_example"}
     assert set(common.probes.__all__) - set(found) == helpers
-    assert all(probe.proves for probe in found.values())
+    assert all(probe.checks for probe in found.values())
     for name, probe in found.items():
         assert getattr(common.probes, name).__module__ == probe.module
 
@@ -112,7 +112,7 @@ def test_projects_are_listed_with_what_came_out(repository: Path) -> None:
     assert "`referee new <paper> --family mixture …`" in page(site, "mixture")
 
 
-def test_probes_say_what_they_prove_and_who_offers_them(copy: Path) -> None:
+def test_probes_say_what_they_check_and_who_offers_them(copy: Path) -> None:
     file = copy / "projects/toys/project.yaml"
     file.write_text(file.read_text().replace("licence: MIT\n", "licence: MIT\nprobes: [bound, bijection, mine]\n", 1))
     text = page(load_site(copy), "vae")
