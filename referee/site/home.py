@@ -13,9 +13,14 @@ from referee.site.model import Page, Site
 from referee.site.pictures import shown, thumbnail
 from referee.site.writing import SLUGS, png_size, render
 from referee.standing import Standing
-from referee.verdicts import Verdict
+from referee.verdicts import Status, Verdict
 
-SPOKEN = 2  # claims in words on a card
+SHORT: tuple[Status, ...] = (
+    *("not reproduced", "trend only", "compute-limited", "inconclusive", "not attempted"),
+    *("within tolerance", "reproduced", "for a person to judge"),
+)
+"""Verdicts on values, those that fall shortest of the paper first."""
+
 AUTHORS = 3  # that a card names
 DECIDED: Mapping[str | None, str] = {
     "accept": "accepted, to be published",
@@ -32,6 +37,7 @@ class Numbers:
     papers: int
     claims: int
     reproduced: int
+    remembered: int  # of those reproduced, claims that nobody has looked up in the paper
     refereed: int  # accepted by an editor after reviews
     verdicts: tuple[tuple[str, int], ...]  # how many claims came to what, those that occur
 
@@ -49,7 +55,8 @@ class Card:
     stage: str
     datasets: tuple[str, ...]
     counts: tuple[tuple[str, int], ...]
-    spoken: tuple[tuple[str, str], ...]  # verdict, claim in words
+    remembered: int  # claims that nobody has looked up in the paper
+    spoken: tuple[tuple[str, str, str], ...]  # verdict, claim in words, at which preset and with how much training
     checked: str
     command: str
     takes: str
@@ -85,6 +92,8 @@ def pages(site: Site) -> Iterable[Page]:
         marks={status: mark for status, (mark, _) in MARKS.items()},
         stages=STAGES,
         rerun=rerun(site),
+        begin=begin(site.repository),
+        repository=site.repository,
         explained=(site.root / "docs" / "readers.md").is_file(),
     )
     yield Page("index.md", text, {f"assets/gallery/{c.name}.png": c.picture for c in cards if c.picture})
@@ -93,11 +102,13 @@ def pages(site: Site) -> Iterable[Page]:
 def numbers(standings: Iterable[Standing]) -> Numbers:
     """Count claims by verdict, and projects by what was done about them."""
     standings = list(standings)
-    counts = _counts(v for s in standings for v in s.verdicts)
+    verdicts = [v for s in standings for v in s.verdicts]
+    counts = _counts(verdicts)
     return Numbers(
         papers=len(standings),
         claims=sum(n for _, n in counts),
         reproduced=dict(counts).get("reproduced", 0),
+        remembered=sum(v.status == "reproduced" and v.certainty == "mem" for v in verdicts),
         refereed=sum(s.file.stage == "published" for s in standings),
         verdicts=counts,
     )
@@ -126,6 +137,7 @@ def card(site: Site, s: Standing) -> Card:
         stage=s.file.stage,
         datasets=tuple(dict.fromkeys(c.dataset for c in s.file.claims)),
         counts=_counts(s.verdicts),
+        remembered=sum(v.certainty == "mem" for v in s.verdicts),
         spoken=tuple(spoken(s)),
         checked=checked(site, s),
         command=command,
@@ -138,12 +150,39 @@ def card(site: Site, s: Standing) -> Card:
     )
 
 
-def spoken(s: Standing) -> list[tuple[str, str]]:
-    """What a card says in words of single claims, each after its verdict: orderings that were tried, then values."""
+def spoken(s: Standing) -> list[tuple[str, str, str]]:
+    """What a card says in words of single claims: the first ordering that was tried, and the value that fell shortest.
+
+    Returns: for each its verdict, the claim, and where it was judged.
+    """
     tried = [v for v in s.verdicts if not v.untried]
-    orderings: list[tuple[str, str]] = [(v.status, v.statement) for v in tried if v.kind == "ordering"]
-    values = [(v.status, f"{v.source}: {v.paper} in the paper, {v.ours} here") for v in tried if v.kind == "value"]
-    return [*orderings, *values][:SPOKEN]
+    orderings = [v for v in tried if v.kind == "ordering"]
+    values = sorted((v for v in tried if v.kind == "value"), key=lambda v: SHORT.index(v.status))
+    said = [(v, v.statement) for v in orderings[:1]]
+    said += [(v, f"{v.source}: {v.paper} in the paper, {v.ours} here") for v in values[:1]]
+    return [(v.status, words, _trained(s, v)) for v, words in said]
+
+
+def _trained(s: Standing, v: Verdict) -> str:
+    """'at laptop, 9,600 steps'; where the preset `paper` was run, too, out of how many."""
+    if v.judged_at is None:
+        return ""
+    steps = _steps(s, v.judged_at, v)
+    full = _steps(s, "paper", v)
+    of = f" of {full:,}" if v.judged_at != "paper" and full else ""
+    return f"at {v.judged_at}" + (f", {steps:,}{of} steps" if steps else "")
+
+
+def _steps(s: Standing, preset: str, v: Verdict) -> int:
+    """Of the longest of a claim's runs; 0 while there is none."""
+    runs = s.evidence.get(preset, {})
+    return max((runs[run].record.steps for run in v.runs if run in runs), default=0)
+
+
+def begin(repository: str) -> str:
+    """The commands before all others, up to those that the cards show."""
+    setup = "make setup && source .venv/bin/activate"
+    return f"git clone {repository} papers && cd papers && {setup}" if repository else setup
 
 
 def checked(site: Site, s: Standing) -> str:

@@ -96,6 +96,11 @@ class Section:
     waiting: tuple[tuple[str, Verdict], ...]  # the papers' values that stand in no table
 
     @property
+    def tried(self) -> bool:
+        """Whether anything but 'not attempted' is said of the values that stand in no table."""
+        return any(v.status != "not attempted" for _, v in self.waiting)
+
+    @property
     def contents(self) -> int:
         """How many contents of the data set the tables are about."""
         return len({table.content for table in self.tables})

@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from PIL import Image
 from referee.site import home
 from referee.site.model import Site, load_site
 from referee.site.pictures import MAX_SIDE, shown, thumbnail
+from referee.verdicts import Status
 from tests.site.collection import ORDERING, VALUE, add, empty, png, publish, score
 
 
@@ -76,17 +78,66 @@ def test_a_card_links_to_its_page_and_says_its_verdicts_in_words(root: Path) -> 
         assert words in found.text[0]
 
 
-def test_a_card_says_in_words_what_the_first_orderings_came_to(root: Path) -> None:
+def test_a_card_says_in_words_what_an_ordering_and_a_value_came_to_and_where(root: Path) -> None:
     untried = {**ORDERING, "id": "untried", "statement": "nobody looked", "runs": ["a", "b"]}
-    add(root, "toy", claims=[untried, VALUE, ORDERING])
-    publish(root, "toy", "laptop", "k50", score(value=84.0))
-    publish(root, "toy", "laptop", "k5", score(value=80.0))
+    add(root, "toy", claims=[untried, VALUE, ORDERING, {**ORDERING, "id": "again"}])
+    publish(root, "toy", "laptop", "k50", score(value=84.0), steps=2000)
+    publish(root, "toy", "laptop", "k5", score(value=80.0), steps=3000)
     (s,) = load_site(root).standings
     assert home.spoken(s) == [
-        ("not reproduced", "k=50 is better than k=5"),
-        ("compute-limited", "Table 1, k=50: 84.7 nats in the paper, ≤ 84.00 ± 0.20 nats here"),
+        ("not reproduced", "k=50 is better than k=5", "at laptop, 3,000 steps"),
+        (
+            *("compute-limited", "Table 1, k=50: 84.7 nats in the paper, ≤ 84.00 ± 0.20 nats here"),
+            "at laptop, 2,000 steps",
+        ),
     ]
-    assert "not reproduced: k=50 is better than k=5" in cards(root).text[0]
+    assert "not reproduced: k=50 is better than k=5 (at laptop, 3,000 steps)" in cards(root).text[0]
+
+
+def test_a_card_says_which_part_of_the_papers_training_there_was_where_that_is_known(root: Path) -> None:
+    add(root, "toy", claims=[ORDERING])
+    for run in ("k50", "k5"):
+        publish(root, "toy", "laptop", run, steps=3000)
+    publish(root, "toy", "paper", "k50", steps=90_000)
+    assert "(at laptop, 3,000 of 90,000 steps)" in cards(root).text[0]
+
+
+def test_a_card_shows_the_value_that_fell_shortest(root: Path) -> None:
+    add(root, "toy", claims=[VALUE, {**VALUE, "id": "far", "run": "k5", "source": "Table 1, k=5"}])
+    publish(root, "toy", "paper", "k50", score(value=84.0))
+    publish(root, "toy", "paper", "k5", score(value=90.0))
+    (s,) = load_site(root).standings
+    assert [(status, words[:13]) for status, words, _ in home.spoken(s)] == [("not reproduced", "Table 1, k=5:")]
+
+
+def test_every_verdict_has_its_place_among_the_values_of_a_card() -> None:
+    assert sorted(home.SHORT) == sorted(get_args(Status))
+
+
+def test_claims_that_were_remembered_are_counted_as_such(root: Path) -> None:
+    remembered = {**VALUE, "certainty": "mem"}
+    add(root, "toy", claims=[VALUE, {**remembered, "id": "mem"}, {**remembered, "id": "untried", "run": "other"}])
+    publish(root, "toy", "paper", "k50", score(value=84.0))
+    assert home.numbers(load_site(root).standings).remembered == 1
+    assert "Of the 2 reproduced, 1 was remembered, and not yet checked against the paper." in page(root)
+    assert "2 remembered, not yet checked" in cards(root).text[0]
+    add(root, "seen", claims=[VALUE])
+    assert sum("remembered" in text for text in cards(root).text) == 1
+
+
+def test_it_says_what_has_not_been_refereed(root: Path) -> None:
+    assert "none has been yet" not in page(root)
+    folder = add(root, "toy")
+    assert "none has been yet" in page(root)
+    (folder / "project.yaml").write_text((folder / "project.yaml").read_text().replace('"v1"', '"published"'))
+    assert "none has been yet" not in page(root)
+
+
+def test_it_says_how_to_begin(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "<code>make setup &amp;&amp; source .venv/bin/activate</code>" in page(root)
+    monkeypatch.setenv("SITE_REPOSITORY", "https://forge.example/group/papers/")
+    assert "<code>git clone https://forge.example/group/papers papers &amp;&amp; cd papers &amp;&amp; make" in page(root)
+    assert '<a href="https://forge.example/group/papers" rel="noopener">' in page(root)
 
 
 @pytest.mark.parametrize(

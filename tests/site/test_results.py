@@ -184,3 +184,29 @@ def test_every_known_metric_can_be_shown(root: Path) -> None:
         root, "a", "paper", "k50", *(score(name=name, unit=m.unit) for name, m in METRICS.items()), score(name="odd")
     )
     assert [s.name for s in found(root)["mnist"].sections] == list(METRICS)
+
+
+def test_a_data_set_without_runs_says_so_once(root: Path) -> None:
+    add(root, "a", claims=[VALUE, {**VALUE, "id": "again", "run": "k5"}])
+    text = dict(texts(root))["results/mnist.md"]
+    assert "**Nothing of ours yet:**" in text
+    assert text.count("not attempted") == 0  # not once a row
+    assert "None of these was attempted yet." in text
+    publish(root, "a", "paper", "k50")
+    assert "Nothing of ours yet" not in dict(texts(root))["results/mnist.md"]
+
+
+def test_what_came_of_a_value_that_stands_in_no_table_is_said(root: Path) -> None:
+    add(root, "a", claims=[VALUE, {**VALUE, "id": "again", "run": "k5"}])
+    publish(root, "a", "smoke", "k50")
+    text = dict(texts(root))["results/mnist.md"]
+    assert text.count("> compute-limited<") == 1
+    assert text.count("> not attempted<") == 1
+    assert "None of these was attempted" not in text
+
+
+def test_of_a_count_no_way_is_called_better(root: Path) -> None:
+    add(root, "a", claims=[{**VALUE, "metric": "active_units", "unit": "units", "direction": "higher"}])
+    text = dict(texts(root))["results/mnist.md"]
+    assert "is better" not in text
+    assert "more is not better in itself" in text
