@@ -51,6 +51,9 @@ STATE = ".state.json"
 ALWAYS = ("404.html", "sitemap.xml", "sitemap.xml.gz", "search/search_index.json", "search/search_index.js")
 """What mkdocs makes of all pages together, each time."""
 
+PUBLISHED = ("404.html", "sitemap.xml", "sitemap.xml.gz")
+"""What is of use only where the site's address is known: a page whose links are those of a server, lists of addresses."""
+
 ASSETS = Path(__file__).with_name("assets")
 WATCHED = ("projects", "reviews", "docs", "benchmarks", "course.yaml", "mkdocs.yml", "CONTRIBUTING.md", "README.md")
 """Where a change builds the site that is served anew."""
@@ -103,6 +106,9 @@ def build(root: Path, *, strict: bool = False, output: Path | None = None) -> Bu
             if changed is not None:
                 _merge_search(html, fresh, {*map(_output, changed)})
             _search_from_a_folder(fresh)
+            if not site.url:
+                for name in PUBLISHED:
+                    (fresh / name).unlink(missing_ok=True)
             warnings = tuple(message.replace(f"{root}/", "") for message in (*site.problems, *without, *said))
             if strict and warnings:
                 raise UserError("\n".join(["the site is not built; --strict makes these errors:", *warnings]))

@@ -119,7 +119,16 @@ def pages(site: Site) -> Iterable[Page]:
     known = where(site)
     for guide in guides(site):
         text = rewrite(guide.text, guide.source, guide.path, known, site.root, site.repository)
-        yield Page(guide.path, _badged(text))
+        yield Page(guide.path, _badged(_cloned(text, site.repository)))
+
+
+def _cloned(text: str, repository: str) -> str:
+    """A page whose commands begin with what gets the repository, where its address is known."""
+    if not repository:
+        return text
+    return re.sub(
+        r"^( *)(?=make setup && source )", rf"\1git clone {repository} papers && cd papers\n\1", text, flags=re.M
+    )
 
 
 def _badged(text: str) -> str:

@@ -228,9 +228,9 @@ class Parsed(HTMLParser):
 
 @pytest.fixture(scope="module", params=["refereed_site", "real_site"])
 def parsed(request: pytest.FixtureRequest) -> dict[Path, Parsed]:
-    """Every page of a site but the one for a server's errors, whose addresses are a server's."""
+    """Every page of a site."""
     root: Path = request.getfixturevalue(request.param)
-    pages = sorted(p for p in root.rglob("*.html") if p.name != "404.html")
+    pages = sorted(root.rglob("*.html"))
     return {page: Parsed(page.read_text(encoding="utf-8")) for page in pages}
 
 

@@ -175,6 +175,17 @@ def test_a_link_in_a_card_shows_that_it_has_the_focus(page: Any) -> None:
     assert outline == "solid"
 
 
+def test_tab_stops_at_a_link_to_the_contents_and_nowhere_unseen(page: Any) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#start"
+    assert page.locator("#start").count() == 1
+    tab_to(page, "q")
+    page.evaluate("document.activeElement.blur(); document.querySelector('.md-search__input').focus()")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.checkVisibility({visibilityProperty: true, opacityProperty: true})")
+    assert not page.evaluate("document.activeElement.matches('.md-search__scrollwrap, body')")
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_nothing_is_wider_than_the_screen(gallery: Path, visit: Any, width: int) -> None:
     for path in ("index.html", "results/index.html", "results/mnist.html"):

@@ -172,3 +172,14 @@ def test_the_readers_guide_explains_every_verdict() -> None:
 def test_a_repository_without_guides_has_none(tmp_path: Path) -> None:
     (tmp_path / "projects").mkdir()
     assert list(guides.pages(Site(tmp_path, ()))) == []
+
+
+def test_guides_begin_with_how_to_get_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starts() -> list[str]:
+        made = {page.path: str(page.text) for page in guides.pages(load_site(ROOT))}
+        lines = [made[f"guides/{name}.md"].split("\n") for name in ("index", "readers")]
+        return [before for page in lines for before, line in pairwise(page) if "make setup && source" in line]
+
+    assert not any("git clone" in before for before in starts())
+    monkeypatch.setenv("SITE_REPOSITORY", "https://forge.example/papers")
+    assert {before.strip() for before in starts()} == {"git clone https://forge.example/papers papers && cd papers"}

@@ -136,8 +136,11 @@ def test_it_says_what_has_not_been_refereed(root: Path) -> None:
 def test_it_says_how_to_begin(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "<code>make setup &amp;&amp; source .venv/bin/activate</code>" in page(root)
     monkeypatch.setenv("SITE_REPOSITORY", "https://forge.example/group/papers/")
-    assert "<code>git clone https://forge.example/group/papers papers &amp;&amp; cd papers &amp;&amp; make" in page(root)
-    assert '<a href="https://forge.example/group/papers" rel="noopener">' in page(root)
+    address = "https://forge.example/group/papers"
+    assert f"<code>git clone {address} papers &amp;&amp; cd papers &amp;&amp; make setup &amp;&amp; source" in page(
+        root
+    )
+    assert f'<a href="{address}" rel="noopener">' in page(root)
 
 
 @pytest.mark.parametrize(
