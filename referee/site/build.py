@@ -52,7 +52,7 @@ ALWAYS = ("404.html", "sitemap.xml", "sitemap.xml.gz", "search/search_index.json
 """What mkdocs makes of all pages together, each time."""
 
 PUBLISHED = ("404.html", "sitemap.xml", "sitemap.xml.gz")
-"""What is of use only where the site's address is known: a page whose links are those of a server, lists of addresses."""
+"""What is of use only where the site has an address: a page whose links are a server's, lists of addresses."""
 
 ASSETS = Path(__file__).with_name("assets")
 WATCHED = ("projects", "reviews", "docs", "benchmarks", "course.yaml", "mkdocs.yml", "CONTRIBUTING.md", "README.md")
