@@ -10,6 +10,7 @@ import json
 import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ CURVES = {
     "val_bound": "validation bound, nats",
     "test_bound": "test bound, nats",
 }
+
+OBJECTIVES = (
+    " They show convergence; runs with different objectives (other losses, other numbers of samples) cannot be ranked "
+    "by them."
+)
+"""What curves of what is trained on do not say."""
 
 
 def report_command(options: argparse.Namespace) -> int:
@@ -130,6 +137,7 @@ def render(s: Standing, *, runs: bool = False) -> str:
         duration=duration,
         show_step=show_step,
         judged_where=judged_where,
+        run_again=run_again,
         any_from_memory=any(v.certainty == "mem" for v in s.verdicts),
         finished=max((e.record.finished for p in s.evidence.values() for e in p.values()), default=None),
     )
@@ -145,6 +153,53 @@ def counts(s: Standing) -> list[tuple[str, str, int]]:
     return [
         (status, mark, n) for status, (mark, _) in MARKS.items() if (n := sum(v.status == status for v in s.verdicts))
     ]
+
+
+def remembered(verdicts: Iterable[Verdict]) -> Counter[str]:
+    """Verdict -> how many of these are of claims that were written from memory and not yet checked in the paper."""
+    return Counter(v.status for v in verdicts if v.certainty == "mem")
+
+
+def run_again(v: Verdict) -> str:
+    """The command that makes what was judged, at the preset that was judged; that of the claim where nothing was."""
+    return v.command.replace(f"--preset {v.preset}", f"--preset {v.judged_at or v.preset}", 1)
+
+
+def how_far(s: Standing) -> list[str]:
+    """What the verdicts on orderings rest on, a sentence for each preset at which some were judged: training steps,
+    of how many where the same runs are there at preset `paper`, and seeds."""
+    judged: dict[str, list[Verdict]] = {}
+    for v in s.verdicts:
+        if v.kind == "ordering" and v.judged_at is not None:
+            judged.setdefault(v.judged_at, []).append(v)
+    paper = {run: e.record.steps for run, e in s.evidence.get("paper", {}).items()}
+    said = []
+    for preset in sorted(judged, key=PRESETS_ORDER.index, reverse=True):
+        group = judged[preset]
+        runs = {run: s.evidence[preset][run].record for v in group for run in v.runs}
+        steps = _range([r.steps for r in runs.values()])
+        known = [(r.steps, paper[name]) for name, r in runs.items() if paper.get(name)]
+        rest = ""
+        if preset != "paper" and known:
+            shares = sorted(100 * ours / full for ours, full in known)
+            share = " to ".join(dict.fromkeys(f"{x:.2g}" for x in (shares[0], shares[-1])))
+            steps += f" of the paper preset's {_range([full for _, full in known])}"
+            rest = f" ({share} %)"
+        elif preset != "paper":
+            rest = "; none of these ran at preset paper, with the paper's own schedule"
+        seeds = sorted({r.seed for r in runs.values()})
+        which = ", ".join(map(str, seeds))
+        count = f"{len(group)} ordering{'s' * (len(group) > 1)}"
+        said.append(
+            f"{count} judged at preset {preset}: {steps} training steps{rest}. One seed each ({which}); "
+            "± is over test examples, not over seeds."
+        )
+    return said
+
+
+def _range(numbers: Sequence[int]) -> str:
+    """'28,800', '9,600 to 28,800'."""
+    return " to ".join(dict.fromkeys(f"{n:,}" for n in (min(numbers), max(numbers))))
 
 
 def _both(draw: Callable[..., Markup], key: str) -> Markup:
@@ -193,7 +248,10 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
         dots.sort(key=lambda d: d.value, reverse=metric.direction == "higher")
         what = name.replace("_", " ") + (f", {len(parts)} parts in all" if parts else "")
         unit = "" if metric.unit == "units" else f", {metric.unit}"
-        label = f"{what}{unit} ({metric.direction} is better)"
+        counted = metric.unit == "units" and not any(
+            c.kind == "value" and c.metric == name and c.direction == metric.direction for c in s.file.claims
+        )  # more of what is only counted is not better unless a claim says so
+        label = f"{what}{unit}" + ("" if counted else f" ({metric.direction} is better)")
         title = f"{what}: {len(dots)} runs on {data}: " + ", ".join(f"{d.label} {show(d.value)}" for d in dots)
         caption = f"{metric.what[:1].upper()}{metric.what[1:]}; {data}, preset {preset}, test split."
         if parts:
@@ -228,6 +286,22 @@ def parts_of(record: Record, score: Score) -> tuple[str, ...]:
     return tuple(s.name for s in parts) if parts and math.isclose(sum(s.value for s in parts), score.value) else ()
 
 
+def what_runs_are(s: Standing, preset: str | None) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """How the runs of a preset differ: the settings that are not the same in all of them, and each run's."""
+    configs = {run: e.record.config for run, e in s.evidence[preset].items()} if preset else {}
+    names = dict.fromkeys(name for config in configs.values() for name in config)
+    differ = [n for n in names if len({json.dumps(c.get(n)) for c in configs.values()}) > 1]
+
+    def said(value: object) -> str:
+        if isinstance(value, list):
+            return ", ".join(map(said, value)) or "none"
+        return "–" if value is None else " ".join(str(value).split())
+
+    return [n.replace("_", " ") for n in differ], [
+        (run, [said(c.get(n)) for n in differ]) for run, c in configs.items()
+    ]
+
+
 def learning_curves(s: Standing, base: Path, preset: str | None) -> list[dict[str, Any]]:
     """Learning curves of the main preset: a chart for each data set and logged metric, and the lines in it."""
     if preset is None:
@@ -254,7 +328,7 @@ def learning_curves(s: Standing, base: Path, preset: str | None) -> list[dict[st
                     "label": label,
                     "series": [thin(line) for line in part],
                     "caption": f"{data}, preset {preset}. Each point is a mean over the steps since the one before; "
-                    "the very first are cut off.",
+                    "the very first are cut off." + (OBJECTIVES if len(part) > 1 and name in CURVES else ""),
                     "svg": _both(
                         lambda width, key, part=part, title=title, label=label: line_chart(
                             part, title=title, x_label="training step", y_label=label, width=width, key=key
@@ -355,13 +429,26 @@ def commands(s: Standing, presets: Iterable[str]) -> list[dict[str, str]]:
         if preset in presets:
             records = [e.record for e in s.evidence[preset].values()]
             on = "; ".join(sorted({hardware_line(r.hardware) for r in records}))
-            note = f"{added_up(records)}, on {on}"
+            note = f"{added_up(records)}{_together(records)}, on {on}"
         elif preset in claimed:
             note = "claims are about this preset; it has not run here"
         else:
             continue
         lines.append({"command": f"referee run {s.project.name} --preset {preset}", "note": note})
     return lines
+
+
+def _together(records: Sequence[Record]) -> str:
+    """Up to how many run at a time, where each had a share of the cores: their times add up to more than it took."""
+    at_once = [
+        cores // threads
+        for cores, threads in ((r.hardware.get("cores"), r.hardware.get("threads")) for r in records)
+        if isinstance(cores, int) and isinstance(threads, int) and threads > 0
+    ]
+    if any(r.hardware.get("gpu") for r in records):
+        return ""  # a GPU is for one run after the other
+    most = min(max(at_once, default=1), len(records))
+    return f" (up to {most} run at a time, so it is over sooner)" if most > 1 else ""
 
 
 def bibtex(s: Standing) -> str:

@@ -24,19 +24,23 @@ from referee.report import (
     bibtex,
     commands,
     counts,
+    how_far,
     how_run,
     learning_curves,
+    remembered,
+    run_again,
     runs_compared,
     score_rows,
     waits,
+    what_runs_are,
 )
 from referee.schema import FigureClaim
 from referee.show import AMENDED, KINDS, amended, duration, judged_where, summary, worth_saying
 from referee.site import review
-from referee.site.home import checked, how_to_run
+from referee.site.home import begin, checked, how_to_run
 from referee.site.model import Page, Site
 from referee.site.pictures import shown
-from referee.site.readme import DEVIATIONS, RESULTS, RUN, read
+from referee.site.readme import DEVIATIONS, KNOW, RESULTS, RUN, read
 from referee.site.writing import SLUGS, picture, png_size, render
 from referee.standing import Standing, figure_file
 from referee.verdicts import Verdict, minus, show_step
@@ -95,11 +99,14 @@ def page(site: Site, s: Standing) -> Page:
         readme=readme,
         lead=readme.lead,
         made_of_it=readme.section(RESULTS),
+        know=readme.section(KNOW),
         ran=readme.section(RUN),
         differs=readme.section(DEVIATIONS),
         picture=next((p for p in pictures if first and p.file == first.path), None),
         pictures=pictures,
         counts=counts(s),
+        remembered=remembered(s.verdicts),
+        how_far=how_far(s),
         summary=summary(s.verdicts),
         slugs=SLUGS,
         groups=_groups(s),
@@ -115,6 +122,7 @@ def page(site: Site, s: Standing) -> Page:
         probes=probes.probes if probes else (),
         probed=_probed(s, probes),
         main=main,
+        differ=what_runs_are(s, main),
         dots=runs_compared(s, main),
         curves=[
             chart
@@ -137,6 +145,8 @@ def page(site: Site, s: Standing) -> Page:
         guide=(site.root / "docs" / "readers.md").is_file(),
         beside=lambda path: quote(path.removeprefix("projects/")),
         judged_where=judged_where,
+        run_again=run_again,
+        begin=begin,
         worth_saying=worth_saying,
         show_step=show_step,
         picture_tag=picture,
@@ -170,9 +180,19 @@ def _groups(s: Standing) -> list[dict[str, Any]]:
                     "judged": [v for v in verdicts if not waits(v)],
                     "waiting": [v for v in verdicts if waits(v)],
                     "outcome": _outcome(verdicts),
+                    "measured": _measured(verdicts),
                 }
             )
     return groups
+
+
+def _measured(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """Metric -> how it was measured, of those that were measured the same way in several rows."""
+    found: dict[str, list[str]] = {}
+    for v in verdicts:
+        if v.metric and v.protocol:
+            found.setdefault(v.metric, []).append(v.protocol)
+    return {metric: how[0] for metric, how in found.items() if len(how) > 1 and len(set(how)) == 1}
 
 
 def _outcome(verdicts: Sequence[Verdict]) -> str:

@@ -18,7 +18,12 @@ from referee.tables import MARKER
 
 MAX_README = 256 * 1024  # bytes
 MAX_BRACKETS = 250  # opening ones: of text with more, reading takes the square of their number
-RESULTS, DEVIATIONS, RUN = "What was claimed, what came out", "What differs from the paper", "Run it"
+RESULTS, DEVIATIONS, RUN, KNOW = (
+    "What was claimed, what came out",
+    "What differs from the paper",
+    "Run it",
+    "What to know",
+)
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _PLACEHOLDER = re.compile(r"^\W*WRITE:", re.MULTILINE)
@@ -46,8 +51,8 @@ class Readme:
 
     @property
     def others(self) -> list[tuple[str, Markup]]:
-        """The sections that the template does not fill with tables or commands."""
-        return [(title, prose) for title, prose in self.sections if title not in (RESULTS, DEVIATIONS, RUN)]
+        """The sections that have no place of their own on the page."""
+        return [(title, prose) for title, prose in self.sections if title not in (RESULTS, DEVIATIONS, RUN, KNOW)]
 
 
 def read(project: Project, repository: str = "") -> Readme:

@@ -36,12 +36,12 @@ def md(text: str) -> str:
     return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", " ".join(text.split()))
 
 
-def badge(status: str, count: int | None = None) -> Markup:
-    """A verdict's sign and words in its colours, as HTML; with how many there are of it."""
+def badge(status: str, count: int | None = None, where: str = "") -> Markup:
+    """A verdict's sign and words in its colours, as HTML; with how many there are of it, or at which preset."""
     mark = MARKS[status][0]  # type: ignore[index]
     number = "" if count is None else f"{count} "
-    return Markup('<span class="verdict v-{}"><span aria-hidden="true">{}</span> {}{}</span>').format(
-        SLUGS[status], mark, number, status
+    return Markup('<span class="verdict v-{}"><span aria-hidden="true">{}</span> {}{}{}</span>').format(
+        SLUGS[status], mark, number, status, f" at {where}" if where else ""
     )
 
 

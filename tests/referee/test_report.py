@@ -210,6 +210,40 @@ def test_times_are_added_up_and_said_to_be(full: Project) -> None:
     assert "referee run toy --preset paper\n  # 1 run, 1 min 1 s, on A CPU, 2 cores" in text
 
 
+def test_runs_at_a_time_are_said(full: Project, make: MakeRecord) -> None:
+    for run in ("k50", "k5", "k1"):
+        make("laptop", run, hardware={"cpu": "A CPU", "cores": 2, "threads": 1})
+    text = Page(render(standing(full))).text
+    assert (
+        "add up to 3 min 3 s (up to 2 run at a time, so it is over sooner), on A CPU, 2 cores, 1 thread a run" in text
+    )
+    assert "# 1 run, 1 min 1 s, on" in text
+
+
+def test_more_units_are_better_only_where_a_claim_says_so(full: Project, make: MakeRecord) -> None:
+    (full.results / "paper" / "k50" / "record.json").unlink()
+    for run, value in (("k50", 30.0), ("k5", 20.0)):
+        make("laptop", run, value, None, score={"name": "active_units", "unit": "units", "kind": "exact"})
+    text = render(standing(full))
+    assert ">active units</text>" in text
+    assert "is better)</text>" not in text
+    path = full.folder / "project.yaml"
+    claim = "{id: units, kind: value, source: Table 1, certainty: seen, metric: active_units, unit: units, "
+    claim += "dataset: toys, preset: laptop, run: k50, paper_value: 30, direction: higher, tolerance: 2}"
+    path.write_text(path.read_text().replace("claims:\n", f"claims:\n  - {claim}\n"))
+    assert ">active units (higher is better)</text>" in render(standing(full))
+
+
+def test_curves_of_what_is_trained_on_rank_nothing(full: Project) -> None:
+    (full.results / "paper" / "k50" / "record.json").unlink()  # so that the chart is laptop's
+    assert "cannot be ranked" in Page(render(standing(full))).text
+    for run in ("k5", "k1"):
+        (full.results / "laptop" / run / "metrics.jsonl").unlink()
+    text = Page(render(standing(full))).text
+    assert "Learning curves" in text
+    assert "cannot be ranked" not in text  # a single line
+
+
 def test_without_any_record(project: Project) -> None:
     page = Page(render(standing(project)))
     assert "not attempted" in page.text

@@ -13,11 +13,12 @@ from mkdocs.config import load_config
 from common.records import PRESETS_ORDER
 from referee.probed import save_probes
 from referee.project import Project
+from referee.report import run_again
 from referee.show import MARKS
 from referee.site import project
 from referee.site.model import Page, Site, load_site
 from referee.site.readme import harmless, read
-from tests.site.collection import ORDERING, VALUE, add, empty, png, publish
+from tests.site.collection import ORDERING, VALUE, add, empty, png, publish, score
 from tests.site.refereed import ATTACKS, FLAG
 
 ROOT = Path(__file__).parents[2]
@@ -102,11 +103,11 @@ def test_every_claim_can_be_linked_to_and_run_again(refereed: Site, toys: Page) 
     for v in refereed.standing("toys").verdicts:
         assert found.values("id").count(f"claim-{v.claim}") == 1
         if not v.untried:
-            assert v.command in found.text
+            assert run_again(v) in found.text
             assert v.ours.rpartition("/")[2] in found.text
         if v.kind == "value":
             assert v.paper in found.text
-    assert "measured: toys, L_10" in found.text
+    assert "Measured, nll: toys, L_10." in found.text  # once for a table
     assert "k50 better than k5 by 1" in found.text
     assert found.text.count("from memory, not yet checked") >= 4
 
@@ -131,6 +132,88 @@ def test_pictures_take_their_room_and_are_described(toys: Page) -> None:
         assert attrs["alt"]
         assert (attrs["width"], attrs["height"]) == ("320", "320")
     assert [("loading" in attrs) for attrs in pictures][:2] == [False, True]  # the first is seen at once
+
+
+def two_presets(tmp_path: Path, **claim: str) -> Path:
+    """An ordering claimed for laptop and shown at workstation, beside a value that nobody has run as it was claimed."""
+    root = empty(tmp_path)
+    add(root, "toys", claims=[VALUE, {**ORDERING, **claim}])
+    for preset in ("laptop", "workstation"):
+        for run, nll, k in (("k50", 84.0, 50), ("k5", 86.0, 5)):
+            publish(root, "toys", preset, run, score(value=nll), config={"k": k, "sizes": [2, 3]}, seed=7)
+    return root
+
+
+def test_an_ordering_says_at_which_preset_and_with_how_much_training_it_was_shown(tmp_path: Path) -> None:
+    root = two_presets(tmp_path)
+    text = seen(page_of(load_site(root), "toys")).text
+    assert "✓ reproduced at workstation" in text
+    assert "compute-limitedat workstation; claimed for paper" in text.replace("compute-limited at", "compute-limitedat")
+    said = "1 ordering judged at preset workstation: 3,000"
+    rest = (
+        "; none of these ran at preset paper, with the paper's own schedule. One seed each (7); ± is over test examples"
+    )
+    assert f"{said} training steps{rest}" in text
+    publish(root, "toys", "paper", "k50", score(), steps=120_000)
+    text = seen(page_of(load_site(root), "toys")).text
+    assert f"{said} of the paper preset's 120,000 training steps (2.5 %). One seed each (7)" in text
+
+
+def test_the_command_makes_what_stands_beside_it(tmp_path: Path) -> None:
+    text = seen(page_of(load_site(two_presets(tmp_path)), "toys")).text
+    assert "run it againreferee run toys --preset workstation --only k50,k5" in text
+    assert (
+        "referee run toys --preset workstation --only k50as claimed:referee run toys --preset paper --only k50" in text
+    )
+
+
+def test_what_was_remembered_is_counted(tmp_path: Path) -> None:
+    text = seen(page_of(load_site(two_presets(tmp_path / "a", certainty="mem")), "toys")).text
+    assert "✓ reproduced1 of them from memory" in text
+    assert "for 1 of the 2 claims, what the paper says was remembered and is not yet checked" in text
+    assert "rom memory" not in seen(page_of(load_site(two_presets(tmp_path / "b")), "toys")).text
+
+
+def test_names_of_runs_are_explained_by_their_settings(tmp_path: Path) -> None:
+    text = seen(page_of(load_site(two_presets(tmp_path)), "toys")).text
+    assert "Runk k55 k5050 " in text  # not the sizes, which are the same
+    assert text.index("What the names of the runs stand for, at preset workstation") < text.index("nll: 2 runs")
+
+
+def test_how_it_was_measured_stands_in_the_row_where_rows_differ(tmp_path: Path) -> None:
+    root = two_presets(tmp_path)
+    (root / "projects/toys/project.yaml").unlink()
+    (root / "projects/toys").rename(root / "old")
+    add(root, "toys", claims=[VALUE, {**VALUE, "id": "other", "run": "k5"}])
+    publish(root, "toys", "paper", "k50", score(protocol="L_10"))
+    publish(root, "toys", "paper", "k5", score(protocol="L_20"))
+    text = seen(page_of(load_site(root), "toys")).text
+    assert "measured: L_10" in text
+    assert "measured: L_20" in text
+    assert "Measured," not in text
+    publish(root, "toys", "paper", "k5", score(protocol="L_10"))
+    text = seen(page_of(load_site(root), "toys")).text
+    assert "measured: L_10" not in text
+    assert text.count("Measured, nll: L_10.") == 1
+
+
+def test_how_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = two_presets(tmp_path)
+    setup = "make setup && source .venv/bin/activate"
+    text = seen(page_of(load_site(root), "toys")).text
+    assert setup in text
+    assert text.index(setup) < text.index("referee run toys --preset laptop #")
+    assert "git clone" not in text
+    monkeypatch.setenv("SITE_REPOSITORY", "https://forge.example/group/papers")
+    found = seen(page_of(load_site(root), "toys"))
+    assert "git clone https://forge.example/group/papers" in found.text
+    assert "https://forge.example/group/papers/blob/HEAD/projects/toys/toys.py" in found.values("href", "a")
+
+
+def test_the_teams_reading_and_the_reviews_come_first(toys: Page) -> None:
+    order = [str(toys.text).index(f"{{ #{name}") for name in ("reading", "claims", "review", "compared", "curves")]
+    assert order == sorted(order)
+    assert "The gap of <em>missed</em>" in str(toys.text)[order[0] : order[1]]
 
 
 def test_who_refereed_and_what_they_said(refereed: Site, toys: Page) -> None:
