@@ -151,14 +151,16 @@ def card(site: Site, s: Standing) -> Card:
 
 
 def spoken(s: Standing) -> list[tuple[str, str, str]]:
-    """What a card says in words of single claims: the first ordering that was tried, and the value that fell shortest.
+    """What a card says in words of single claims: the first ordering that was tried, the first that was not reproduced,
+    and the value that fell shortest.
 
     Returns: for each its verdict, the claim, and where it was judged.
     """
     tried = [v for v in s.verdicts if not v.untried]
     orderings = [v for v in tried if v.kind == "ordering"]
     values = sorted((v for v in tried if v.kind == "value"), key=lambda v: SHORT.index(v.status))
-    said = [(v, v.statement) for v in orderings[:1]]
+    against = [v for v in orderings if v.status == "not reproduced"]
+    said = [(v, v.statement) for v in dict.fromkeys((*orderings[:1], *against[:1]))]
     said += [(v, f"{v.source}: {v.paper} in the paper, {v.ours} here") for v in values[:1]]
     return [(v.status, words, _trained(s, v)) for v, words in said]
 

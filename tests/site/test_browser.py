@@ -32,6 +32,7 @@ REAL = {
     "real project": "projects/iwae.html",
     "real notebook": "projects/iwae/notebook.html",
     "real results": "results/mnist.html",
+    "values in a fold": "results/binarized_mnist.html",
     "checks": "guides/checks.html",
     "reference": "reference/index.html",
     "module": "reference/common.records.html",
@@ -66,6 +67,7 @@ def test_a_page_is_quiet_stays_where_it_is_and_is_accessible(path: Path, visit: 
             page.evaluate("(scheme) => { document.body.dataset.mdColorScheme = scheme; }", scheme)
             wrong += [f"{theme}: {barrier}" for barrier in _barriers(page)]
         page.set_viewport_size({"width": 360, "height": 800})
+        page.evaluate("document.querySelectorAll('article details').forEach((fold) => { fold.open = true; })")
         if (width := page.evaluate("document.documentElement.scrollWidth")) > 360:
             wrong.append(f"{width} pixels wide on a screen of 360")
         assert [*wrong, *seen.errors, *seen.asked] == []

@@ -193,6 +193,19 @@ def test_nothing_is_wider_than_the_screen(gallery: Path, visit: Any, width: int)
             assert visited.page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
+def test_on_a_phone_all_filters_and_the_whole_name_are_seen(gallery: Path, visit: Any) -> None:
+    with visit(gallery / "index.html", viewport={"width": 360, "height": 740}) as visited:
+        for field in visited.page.locator("#filters :is(input, select)").all():
+            box = field.bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 360
+        cut = visited.page.locator(".md-header__topic .md-ellipsis").first.evaluate(
+            "x => x.scrollWidth > x.clientWidth || x.scrollHeight > x.clientHeight"
+        )
+        assert not cut
+
+
 def test_an_address_that_asks_for_some_shows_no_others_first(gallery: Path, visit: Any) -> None:
     with visit(gallery / "index.html", anchor="?q=59") as visited:
         page = visited.page

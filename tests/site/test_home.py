@@ -110,6 +110,18 @@ def test_a_card_shows_the_value_that_fell_shortest(root: Path) -> None:
     assert [(status, words[:13]) for status, words, _ in home.spoken(s)] == [("not reproduced", "Table 1, k=5:")]
 
 
+def test_a_card_shows_an_ordering_that_was_not_reproduced_wherever_it_stands(root: Path) -> None:
+    wrong = {**ORDERING, "id": "wrong", "statement": "k=5 is better than k=50", "runs": ["k5", "k50"]}
+    add(root, "toy", claims=[ORDERING, {**ORDERING, "id": "again"}, wrong])
+    publish(root, "toy", "laptop", "k50", score(value=80.0))
+    publish(root, "toy", "laptop", "k5", score(value=84.0))
+    (s,) = load_site(root).standings
+    assert [(status, words) for status, words, _ in home.spoken(s)] == [
+        ("reproduced", "k=50 is better than k=5"),
+        ("not reproduced", "k=5 is better than k=50"),
+    ]
+
+
 def test_every_verdict_has_its_place_among_the_values_of_a_card() -> None:
     assert sorted(home.SHORT) == sorted(get_args(Status))
 
