@@ -448,7 +448,7 @@ def _together(records: Sequence[Record]) -> str:
     if any(r.hardware.get("gpu") for r in records):
         return ""  # a GPU is for one run after the other
     most = min(max(at_once, default=1), len(records))
-    return f" (up to {most} run at a time, so it is over sooner)" if most > 1 else ""
+    return f", up to {most} at a time" if most > 1 else ""
 
 
 def bibtex(s: Standing) -> str:

@@ -214,9 +214,7 @@ def test_runs_at_a_time_are_said(full: Project, make: MakeRecord) -> None:
     for run in ("k50", "k5", "k1"):
         make("laptop", run, hardware={"cpu": "A CPU", "cores": 2, "threads": 1})
     text = Page(render(standing(full))).text
-    assert (
-        "add up to 3 min 3 s (up to 2 run at a time, so it is over sooner), on A CPU, 2 cores, 1 thread a run" in text
-    )
+    assert "add up to 3 min 3 s, up to 2 at a time, on A CPU, 2 cores, 1 thread a run" in text
     assert "# 1 run, 1 min 1 s, on" in text
 
 

@@ -423,7 +423,13 @@ def test_probes_with_their_numbers(tmp_path: Path) -> None:
     text = seen(page_of(load_site(root), "toys")).text
     assert "Declared: bound. What they came to was not published" in text
     results = [
-        {"name": "bound", "statement": "L_1 <= <b>L_2</b>", "passed": True, "numbers": {"gap": -0.25}, "detail": ""},
+        {
+            "name": "bound",
+            "statement": "L_1 <= <b>L_2</b>",
+            "passed": True,
+            "numbers": {"mean_gap": -0.25},
+            "detail": "",
+        },
         {
             "name": "sum",
             "statement": "it is 1",
@@ -436,7 +442,7 @@ def test_probes_with_their_numbers(tmp_path: Path) -> None:
     text = seen(page_of(load_site(root), "toys")).text
     assert "1 of 2 passed, 2026-05-06" in text
     assert "L_1 <= <b>L_2</b>" in text
-    assert "gap −0.25" in text
+    assert "mean gap −0.25" in text
     assert "✗ failed" in text
     assert "sum nan" in text
     assert "code has changed since" not in text
