@@ -14,8 +14,8 @@ from referee.project import Project
 Capture = pytest.CaptureFixture[str]
 
 
-def test_probe_publish(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.chdir(project.root)
+@pytest.mark.usefixtures("there")
+def test_probe_publish(project: Project, capsys: Capture) -> None:
     assert load_probes(project) is None
     assert main(["probe", "toy", "--publish", "--only", "good"]) == 2
     assert "leave --only away" in capsys.readouterr().err

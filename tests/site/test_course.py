@@ -124,7 +124,7 @@ def test_a_night_whose_own_jobs_failed_is_no_good_night(copy: Path, what: str) -
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"papers": []}', '{"commit": "x"}'])
 def test_a_status_that_is_none_is_named_and_the_site_stands(copy: Path, text: str) -> None:
-    (copy / FILE).parent.mkdir()
+    (copy / FILE).parent.mkdir(exist_ok=True)
     (copy / FILE).write_text(text)
     site = load_site(copy)
     assert "is no status of a night" in page(site, "status").replace("&#46;", ".")

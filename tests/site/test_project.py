@@ -63,7 +63,7 @@ def page_of(site: Site, paper: str) -> Page:
 @cache
 def _reader() -> Markdown:
     """Markdown as mkdocs.yml has it."""
-    config = load_config(str(ROOT / "mkdocs.yml"))
+    config = load_config(str(ROOT / "mkdocs.yml"), docs_dir=str(ROOT / "docs"))
     return Markdown(extensions=config["markdown_extensions"], extension_configs=config["mdx_configs"])
 
 
