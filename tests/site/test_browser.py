@@ -203,6 +203,18 @@ def test_search_works_from_a_folder(words: str, found: str, refereed_site: Path,
         assert seen.errors == []
 
 
+@pytest.mark.parametrize(("words", "first"), [("nll", "projects/"), ("AIS", "families/"), ("omniglot", "results/")])
+def test_search_leads_first_to(words: str, first: str, real_site: Path, visit: Visiting) -> None:
+    """Projects by what they measure, families by their abbreviations, results by their data."""
+    with visit(real_site / "index.html") as seen:
+        seen.page.keyboard.press("/")
+        seen.page.keyboard.type(words, delay=10)
+        link = seen.page.locator(".md-search-result__link").first
+        link.wait_for(state="attached", timeout=15_000)
+        seen.page.wait_for_timeout(300)
+        assert f"/{first}" in (link.evaluate("a => a.href") or "")
+
+
 # -- Links, which need no browser --------------------------------------------------------------------------------------
 
 
