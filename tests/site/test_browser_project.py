@@ -43,8 +43,9 @@ def test_without_a_script_the_values_at_the_end_are_there(refereed_site: Path, v
 
 def test_search_works_in_a_folder(refereed_site: Path, visit: Visiting) -> None:
     with visit(refereed_site / "projects" / "early.html") as seen:
-        seen.page.fill("input.md-search__input", "missed explained network")
+        seen.page.keyboard.press("/")
+        seen.page.keyboard.type("missed explained network", delay=10)  # the theme looks at keys, not at the value
         found = seen.page.locator(".md-search-result__link[href*='projects/toys.html']").first
-        found.wait_for(state="attached", timeout=10_000)
+        found.wait_for(state="attached", timeout=15_000)
         assert seen.errors == []
         assert seen.asked == []
