@@ -281,12 +281,17 @@ def _local_imports(start: Path, root: Path) -> set[Path]:
 def _imported(source: str) -> tuple[str, ...]:
     """The modules that source text imports, and what may be modules in them."""
     modules: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_parsed(source)):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return tuple(modules)
+
+
+@lru_cache(maxsize=1)  # a paper's file is asked for its imports, then for its definitions
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def _without(names: Iterable[str], source: str) -> str:
@@ -297,7 +302,7 @@ def _without(names: Iterable[str], source: str) -> str:
     """
     defines: dict[ast.stmt, set[str]] = {}
     uses: dict[ast.stmt, set[str]] = {}
-    for statement in ast.parse(source).body:
+    for statement in _parsed(source).body:
         match statement:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 defines[statement] = {name}

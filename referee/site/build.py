@@ -12,6 +12,7 @@ The tree needs nothing but a reader of Markdown: another builder that reads `mkd
 import argparse
 import contextlib
 import fcntl
+import gc
 import hashlib
 import json
 import logging
@@ -372,6 +373,7 @@ def _search_from_a_folder(html: Path) -> None:
 def site_command(options: argparse.Namespace) -> int:
     """`referee site`."""
     root = find_root()
+    gc.set_threshold(100_000, 20, 20)  # a build makes millions of objects and little garbage: look for it less often
     if options.action == "serve":
         return serve(root, options.port)
     built = build(root, strict=options.strict)
