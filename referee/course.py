@@ -5,7 +5,6 @@ the rules CRS-001 to CRS-012 of `referee.documents`. A repository without the fi
 deadlines, and nobody's role is known.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from common.errors import nearest
 from referee.documents import pattern, read_yaml, refuse
-from referee.schema import Handle, Name, Number, Part, Text
+from referee.schema import Handle, Name, Number, Part, Text, schema_text
 
 FILE = "course.yaml"
 WEEK = timedelta(days=7)
@@ -365,13 +364,8 @@ SCHEMA_FILE = Path(__file__).with_name("course.schema.json")
 
 
 def json_schema() -> str:
-    """The model as JSON Schema, as text."""
-    schema: dict[str, Any] = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Course.model_json_schema(),
-        "title": FILE,
-    }
-    return json.dumps(schema, indent=1) + "\n"
+    """The model of `course.yaml` as JSON Schema, as text."""
+    return schema_text(Course, FILE)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ bytes.
 """
 
 import hashlib
-import json
 import os
 import re
 from collections import defaultdict
@@ -64,7 +63,7 @@ from referee.reviews import (
     parse_review,
 )
 from referee.reviews import Commit as CommitId
-from referee.schema import Handle, Number, Part, ProjectFile, Text
+from referee.schema import Handle, Number, Part, ProjectFile, Text, schema_text
 from referee.stages import changes, course_at
 
 MARKS = "marks.yaml"
@@ -921,12 +920,7 @@ SCHEMA_FILE = Path(__file__).with_name("marks.schema.json")
 
 def json_schema() -> str:
     """The model of `marks.yaml` as JSON Schema, as text."""
-    schema: dict[str, Any] = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Marks.model_json_schema(),
-        "title": MARKS,
-    }
-    return json.dumps(schema, indent=1) + "\n"
+    return schema_text(Marks, MARKS)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ The other REV rules look further, at the checklist, the history, the course and 
 `python -m referee.reviews` writes the JSON Schemas of the front matters, which editors use.
 """
 
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +33,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, WithJ
 from common.errors import nearest
 from referee.documents import DocumentError, Problem, parse_yaml, pattern, read_text, refuse, split_front_matter
 from referee.project import HANDLE, Project
-from referee.schema import Handle, Part, Text
+from referee.schema import Handle, Part, Text, schema_text
 
 MARKER = "WRITE:"
 """How a text begins that somebody still has to write."""
@@ -822,12 +821,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 
 def json_schemas() -> dict[Path, str]:
     """The front matters' JSON Schemas: file -> text."""
-    base: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return {
-        Path(__file__).with_name(name): json.dumps(
-            {**base, **model.model_json_schema(), "title": f"the front matter of a {name.split('.')[0]}"}, indent=1
-        )
-        + "\n"
+        Path(__file__).with_name(name): schema_text(model, f"the front matter of a {name.split('.')[0]}")
         for name, model in SCHEMAS.items()
     }
 

@@ -9,7 +9,7 @@ import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -241,14 +241,15 @@ class ProjectFile(Part):
 SCHEMA_FILE = Path(__file__).with_name("project.schema.json")
 
 
-def json_schema() -> str:
-    """The model as JSON Schema, as text."""
-    schema: dict[str, Any] = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **ProjectFile.model_json_schema(),
-        "title": "project.yaml",
-    }
+def schema_text(model: type[BaseModel], title: str) -> str:
+    """A model as JSON Schema, as the text of a file."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(), "title": title}
     return json.dumps(schema, indent=1) + "\n"
+
+
+def json_schema() -> str:
+    """The model of `project.yaml` as JSON Schema, as text."""
+    return schema_text(ProjectFile, "project.yaml")
 
 
 if __name__ == "__main__":
