@@ -1,0 +1,6 @@
+"""Networks that more than one paper is built from, and no paper claims as its idea."""
+
+from common.nn.denoiser import Denoiser, EpsilonDenoiser
+from common.nn.unet import UNet
+
+__all__ = ["Denoiser", "EpsilonDenoiser", "UNet"]
