@@ -3,8 +3,13 @@
     python -m common.evaluation.lenet mnist            # or fashion_mnist; a minute or two on one core
 
 trains it on the training split for a fixed number of passes, says its accuracy on validation and test examples, and
-writes `weights/lenet-<data set>.safetensors`. The weights published here are named by their digest; others give other
-features, and scores by another name.
+writes `weights/lenet-<data set>.safetensors`. Of the weights published here the accuracies are
+
+    mnist            validation 99.10 %, test 99.26 %
+    fashion_mnist    validation 90.67 %, test 90.01 %
+
+They are named by their digest. Others, another machine's from the same command too, give other features, and scores by
+another name.
 """
 
 import argparse
@@ -24,6 +29,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 SHA256 = {
     "mnist": "a24bccc19d6380c158c6fcc1f4f860c15b079534ef2fb969e091244f08ec4353",
+    "fashion_mnist": "78f260ff75f5c4cb09b24082fb969b8ad1906086cf6365773371ab3a43ff7551",
 }
 """Data set -> digest of the published weights."""
 
