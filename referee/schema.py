@@ -42,7 +42,7 @@ METRICS: dict[str, Metric] = {
     "bits_per_dim": Metric("bits/dim", "lower", "negative log2-likelihood per dimension"),
     "active_units": Metric("units", "higher", "latent units whose posterior mean varies with x"),
     "reconstruction_error": Metric("MSE", "lower", "squared error of a pixel in [0, 1], encoded and decoded again"),
-    "latent_distance": Metric("ratio", "lower", "distance of two samplers' images of one latent over that of two latents"),
+    "latent_distance": Metric("ratio", "lower", "distance of two samplers' images of one latent over that of others"),
 }
 """Known metrics. A new one is added here, with its unit and its better direction, before a claim can use it."""
 
