@@ -39,10 +39,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, time_dims: int, dropout: float) -> None:
         super().__init__()
-        self.norm1 = _norm(channels_in)
+        self.norm1 = _Norm(channels_in)
         self.conv1 = _conv(channels_in, channels_out, 3)
         self.time = nn.Linear(time_dims, channels_out)
-        self.norm2 = _norm(channels_out)
+        self.norm2 = _Norm(channels_out)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = _zero(_conv(channels_out, channels_out, 3))
         self.skip = nn.Identity() if channels_in == channels_out else _conv(channels_in, channels_out, 1)
@@ -60,7 +60,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = _Norm(channels)
         self.qkv = _conv(channels, 3 * channels, 1, gain=math.sqrt(2))  # as three convolutions would begin
         self.project = _zero(_conv(channels, channels, 1))
 
@@ -68,6 +68,8 @@ class SelfAttention(nn.Module):
         batch, channels, height, width = x_BCHW.shape
         # Rows are pixels. Without a copy where the memory is channels-last, which has them as rows already.
         qkv_BNC = self.qkv(self.norm(x_BCHW)).permute(0, 2, 3, 1).reshape(batch, 1, height * width, 3 * channels)
+        if qkv_BNC.dtype == torch.bfloat16 and qkv_BNC.device.type == "cpu":
+            qkv_BNC = qkv_BNC.float()  # whose kernel is the faster one on a CPU
         mixed = F.scaled_dot_product_attention(*qkv_BNC.chunk(3, dim=-1))
         return x_BCHW + self.project(mixed.view(batch, height, width, channels).permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
@@ -138,7 +140,7 @@ class UNet(nn.Module):
                 channels = size
             if level > 0:
                 self.up.append(_Upsample(channels))
-        self.norm = _norm(channels)
+        self.norm = _Norm(channels)
         self.head = _zero(_conv(channels, channels_out * patch**2, 3))
 
     def forward(self, x_BCHW: Tensor, t_B: Tensor) -> Tensor:
@@ -194,9 +196,20 @@ class _Upsample(nn.Module):
         return self.conv(F.interpolate(x_BCHW, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation in 32 groups as in the paper; fewer where a group would have less than four channels."""
-    return nn.GroupNorm(math.gcd(32, channels // 4), channels)
+class _Norm(nn.GroupNorm):
+    """Group normalisation in 32 groups as in the paper; fewer where a group would have less than four channels.
+
+    In float32 under autocast too, as it always is on a GPU: more exact, and on a CPU several times faster.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(math.gcd(32, channels // 4), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype not in (torch.bfloat16, torch.float16):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
 
 
 def _conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:

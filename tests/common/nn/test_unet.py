@@ -63,6 +63,15 @@ def test_channels_last_changes_nothing_but_speed():
     torch.testing.assert_close(last, plain, rtol=1e-10, atol=1e-10)
 
 
+def test_bfloat16_autocast_is_the_same_network_rounded():
+    model = shaken(UNet(1, 1, base=8, multipliers=(1, 2), attention_at=(1,))).float()
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([7, 70])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(x, t)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), model(x, t), rtol=0.05, atol=0.05)
+
+
 def test_attention_is_softmax_attention_over_pixels():
     attention = shaken(SelfAttention(8))
     x = torch.randn(2, 8, 3, 4, dtype=torch.float64)
