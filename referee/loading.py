@@ -12,7 +12,7 @@ from typing import Any
 
 from common.errors import nearest
 from referee.documents import Path_, Problem, Tree, parse_yaml, read_text
-from referee.schema import METRICS, OrderingClaim, ProjectFile, ValueClaim
+from referee.schema import OrderingClaim, ProjectFile, ValueClaim, find_metric
 
 
 def load_project(path: Path, shown: str | None = None) -> ProjectFile:
@@ -96,7 +96,7 @@ def _contradictions(data: dict[str, Any], tree: Tree) -> None:
         if isinstance(runs, list) and len({str(r) for r in runs}) < len(runs):
             tree.problem((*path, "runs"), "011", f"{where}a run stands twice in 'runs'.")
         name = claim.get("metric")
-        metric = METRICS.get(name) if isinstance(name, str) else None
+        metric = find_metric(name) if isinstance(name, str) else None
         if metric is None:
             continue
         if claim.get("unit", "nats") != metric.unit:

@@ -22,7 +22,7 @@ from common.errors import RecordError, UserError
 from common.records import PRESETS_ORDER, Record, Score, read_metrics, write_text
 from referee.plots import Dot, Series, dot_chart, line_chart, thin
 from referee.project import find_project, find_root
-from referee.schema import METRICS, FigureClaim
+from referee.schema import FigureClaim, find_metric, metric_called
 from referee.show import AMENDED, KINDS, MARKS, amendments, duration, judged_where, summary
 from referee.standing import Standing, figure_file, standing
 from referee.tables import added_up, hardware_line
@@ -227,7 +227,7 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
     found: dict[tuple[str, str, tuple[str, ...]], list[Dot]] = {}
     for run, evidence in s.evidence[preset].items():
         for score in evidence.record.scores:
-            if score.name in METRICS and score.split == "test":
+            if find_metric(score.name) and score.split == "test":
                 data = _datasets(evidence.record)
                 reference = next(
                     (
@@ -244,7 +244,7 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
     for number, ((name, data, parts), dots) in enumerate(found.items()):
         if len(dots) < 2:
             continue
-        metric = METRICS[name]
+        metric = metric_called(name)
         dots.sort(key=lambda d: d.value, reverse=metric.direction == "higher")
         what = name.replace("_", " ") + (f", {len(parts)} parts in all" if parts else "")
         unit = "" if metric.unit == "units" else f", {metric.unit}"

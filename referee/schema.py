@@ -48,6 +48,26 @@ METRICS: dict[str, Metric] = {
 
 METRIC_NAMES = tuple(METRICS)
 
+FRECHET = r"fd\[([a-z0-9][a-z0-9_.-]{0,40}(?:@[0-9a-f]{8})?)\]"
+"""A Fréchet distance says by which network: "fd[lenet-mnist@a24bccc1]"; the digits begin its weights' SHA-256."""
+
+
+def find_metric(name: str) -> Metric | None:
+    """The metric of that name: one of `METRICS`, or a Fréchet distance by any network; None when there is none."""
+    if found := re.fullmatch(FRECHET, name):
+        network = found[1]
+        known = " (what papers call FID)" if network.startswith("inception-") else ""
+        what = f"Fréchet distance of samples from the data, in the features of {network}{known}"
+        return Metric("squared units", "lower", what)
+    return METRICS.get(name)
+
+
+def metric_called(name: str) -> Metric:
+    """The metric of a name that is known to be one's: a claim's, or a score's that was looked for."""
+    if (metric := find_metric(name)) is None:
+        raise KeyError(name)
+    return metric
+
 
 def _number(value: object) -> object:
     # Numbers stay decimals: 87.10 was printed to two places, and a float would forget that.
@@ -62,9 +82,10 @@ def _number(value: object) -> object:
 
 
 def _metric(name: str) -> str:
-    if name not in METRICS:
+    if find_metric(name) is None:
         hint = nearest(name, METRIC_NAMES)
-        raise refuse("unknown_name", f"unknown metric '{name[:64]}'.{hint} Known: {', '.join(METRIC_NAMES)}")
+        known = ", ".join((*METRIC_NAMES, "fd[<network>@<digest>]"))
+        raise refuse("unknown_name", f"unknown metric '{name[:64]}'.{hint} Known: {known}")
     return name
 
 
@@ -97,7 +118,7 @@ InsidePath = Annotated[str, StringConstraints(min_length=1, max_length=300), Aft
 MetricName = Annotated[
     str,
     AfterValidator(_metric),
-    WithJsonSchema({"enum": list(METRIC_NAMES)}),
+    WithJsonSchema({"anyOf": [{"enum": list(METRIC_NAMES)}, {"type": "string", "pattern": f"^{FRECHET}$"}]}),
 ]
 Preset = Literal["smoke", "laptop", "workstation", "paper"]
 assert Preset.__args__ == PRESETS_ORDER  # type: ignore[attr-defined]

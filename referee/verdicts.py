@@ -42,7 +42,7 @@ from typing import Literal
 import numpy as np
 
 from common.records import PRESETS_ORDER, Record, Score
-from referee.schema import METRICS, Claim, FigureClaim, OrderingClaim, ValueClaim
+from referee.schema import Claim, FigureClaim, OrderingClaim, ValueClaim, find_metric, metric_called
 
 Status = Literal[
     "reproduced",
@@ -388,7 +388,7 @@ def comparable(
 
 def compare(metric: str, a: Evidence, score_a: Score, b: Evidence, score_b: Score) -> Step:
     """By how much run `a` is better than run `b`, paired example by example where that is possible."""
-    sign = -1.0 if METRICS[metric].direction == "lower" else 1.0
+    sign = -1.0 if metric_called(metric).direction == "lower" else 1.0
     x, y = _examples(a, score_a), _examples(b, score_b)
     same_data = a.record.data_sha256 == b.record.data_sha256
     if x is not None and y is not None and x.shape == y.shape and len(x) > 1 and same_data:
@@ -495,8 +495,8 @@ def show_score(score: Score, direction: str | None = None) -> str:
     Args:
         direction: which way is better, the metric's own when not given.
     """
-    if direction is None and score.name in METRICS:
-        direction = METRICS[score.name].direction
+    if direction is None and (metric := find_metric(score.name)):
+        direction = metric.direction
     mark = {"lower": "≤ ", "higher": "≥ "}.get(direction or "", "bound ") if score.kind == "bound" else ""
     return mark + show(score.value, score.stderr)
 

@@ -25,7 +25,7 @@ from referee.checks.reading import (
     read_text,
     safetensors_header,
 )
-from referee.schema import METRICS
+from referee.schema import find_metric
 from referee.stages import declared
 
 MAX_RECORD = 256 * 1024  # bytes
@@ -234,7 +234,7 @@ def scores_are_plausible(submission: Submission) -> Iterator[Found]:
 
 
 def _odd(score: Score) -> Iterator[str]:
-    metric = METRICS.get(score.name)
+    metric = find_metric(score.name)
     if metric and score.unit != metric.unit:
         yield f"is in {score.unit[:30]!r}, its unit is {metric.unit!r}"
     if score.split not in ("train", "val", "test"):

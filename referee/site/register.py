@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from common.records import Kind
-from referee.schema import METRICS, Direction, Part, Preset
+from referee.schema import Direction, Part, Preset, find_metric
 from referee.show import amended, summary
 from referee.site.home import checked
 from referee.site.model import Page, Site
@@ -283,7 +283,7 @@ def _run(evidence: Evidence) -> RunEntry:
                 n=score.n,
                 unit=score.unit,
                 kind=score.kind,
-                better=METRICS[score.name].direction if score.name in METRICS else None,
+                better=metric.direction if (metric := find_metric(score.name)) else None,
                 split=score.split,
                 weights=score.weights,
                 protocol=score.protocol,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from common.records import Record, Score
 from referee.report import parts_of
-from referee.schema import METRICS, Metric, ValueClaim
+from referee.schema import METRIC_NAMES, Metric, ValueClaim, find_metric, metric_called
 from referee.show import duration
 from referee.site.model import Page, Site
 from referee.site.writing import SLUGS, render
@@ -46,7 +46,7 @@ class Row:
         """In words: a bound says which way."""
         if self.score.kind != "bound":
             return self.score.kind
-        return "upper bound" if METRICS[self.score.name].direction == "lower" else "lower bound"
+        return "upper bound" if metric_called(self.score.name).direction == "lower" else "lower bound"
 
     @property
     def paper(self) -> str:
@@ -165,6 +165,9 @@ def sheets(standings: Iterable[Standing]) -> list[Sheet]:
             elif claim.kind == "value" and (s.project.name, claim.id) not in shown:
                 waiting.setdefault(place, []).append((s.project.name, verdict))
     every = {*tables, *orderings, *waiting}
+    metrics = sorted(
+        {metric for _, metric in every}, key=lambda m: (METRIC_NAMES.index(m) if m in METRIC_NAMES else 99, m)
+    )
     names = sorted({dataset for dataset, _ in every}, key=lambda name: (name.lower(), name))
     slugs = _slugs(names)
     return [
@@ -173,7 +176,7 @@ def sheets(standings: Iterable[Standing]) -> list[Sheet]:
             slugs[name],
             tuple(
                 _section(metric, tables.get(at, {}).values(), orderings.get(at, ()), waiting.get(at, ()))
-                for metric in METRICS
+                for metric in metrics
                 if (at := (name, metric)) in every
             ),
         )
@@ -188,7 +191,7 @@ def _section(
     waiting: Iterable[tuple[str, Verdict]],
 ) -> Section:
     """A metric's tables, those with most examples first, each with the best first."""
-    metric = METRICS[name]
+    metric = metric_called(name)
     sign = 1 if metric.direction == "lower" else -1
     tables = sorted(tables, key=lambda t: (-max(r.score.n for r in t.rows), t.protocol, t.content, t.added))
     for table in tables:
@@ -206,7 +209,7 @@ def _rows(s: Standing) -> Iterator[tuple[str, str, Row]]:
             continue
         for run, evidence in runs.items():
             for score in evidence.record.scores:
-                if score.name not in METRICS:
+                if find_metric(score.name) is None:
                     continue
                 for dataset, content in evidence.record.data_sha256.items():
                     wanted = (run, score.name, dataset, score.split, score.unit)

@@ -14,7 +14,7 @@ from common.records import PRESETS_ORDER
 from referee.documents import MAX_BYTES, DocumentError, Tree
 from referee.loading import check_module, load_project, parse_project
 from referee.project import Project
-from referee.schema import METRICS, SCHEMA_FILE, json_schema
+from referee.schema import METRICS, SCHEMA_FILE, find_metric, json_schema
 
 Edit = Callable[[str, str], None]
 
@@ -170,3 +170,30 @@ def test_presets_are_those_of_the_records() -> None:
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("projects/*/project.yaml")), ids=str)
 def test_the_repositorys_own_files(path: Path) -> None:
     assert load_project(path).claims
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("fd[lenet-mnist@a24bccc1]", True),
+        ("fd[lenet-fashion_mnist@78f260ff]", True),
+        ("fd[raw-pixels]", True),
+        ("fd[inception-2015-12-05]", True),
+        ("fd[lenet-mnist@a24bccc]", False),  # seven digits
+        ("fd[lenet-mnist@A24BCCC1]", False),
+        ("fd[]", False),
+        ("fd", False),
+        ("fd[lenet](x)", False),
+        ("fd[a] fd[b]", False),
+        ("fd[lenet\n]", False),
+        ("fd[lenet-mnist@a24bccc1]\n", False),
+    ],
+)
+def test_a_frechet_distance_says_by_which_network(name: str, known: bool) -> None:
+    metric = find_metric(name)
+    assert (metric is not None) == known
+    pattern = json.loads(json_schema())["$defs"]["ValueClaim"]["properties"]["metric"]
+    assert jsonschema.Draft202012Validator(pattern).is_valid(name) == known or name.endswith("\n")  # "$" and re differ
+    if metric:
+        assert (metric.unit, metric.direction) == ("squared units", "lower")
+        assert ("FID" in metric.what) == ("inception" in name)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from referee.schema import METRICS
+from referee.schema import METRICS, metric_called
 from referee.site import project, results
 from referee.site.model import load_site
 from referee.site.results import Sheet, Table, sheets
@@ -180,10 +180,17 @@ def test_links_lead_to_claims_that_are_there(root: Path) -> None:
 
 def test_every_known_metric_can_be_shown(root: Path) -> None:
     add(root, "a")
+    every = [*METRICS, "fd[lenet-mnist@a24bccc1]", "fd[raw-pixels]"]
     publish(
-        root, "a", "paper", "k50", *(score(name=name, unit=m.unit) for name, m in METRICS.items()), score(name="odd")
+        root,
+        "a",
+        "paper",
+        "k50",
+        *(score(name=name, unit=metric_called(name).unit) for name in every[::-1]),
+        score(name="odd"),
+        score(name="fd[lenet-mnist]x"),
     )
-    assert [s.name for s in found(root)["mnist"].sections] == list(METRICS)
+    assert [s.name for s in found(root)["mnist"].sections] == every
 
 
 def test_a_data_set_without_runs_says_so_once(root: Path) -> None:
