@@ -39,6 +39,7 @@ METRICS: dict[str, Metric] = {
     "elbo": Metric("nats", "higher", "evidence lower bound of an example, E_q[log p(x,z) − log q(z|x)]"),
     "elbo_train": Metric("nats", "higher", "evidence lower bound of a training example"),
     "iwae_bound": Metric("nats", "higher", "importance-weighted bound L_k of an example"),
+    "log_density": Metric("nats", "higher", "log-density of an example in the space that the protocol names"),
     "bits_per_dim": Metric("bits/dim", "lower", "negative log2-likelihood per dimension"),
     "active_units": Metric("units", "higher", "latent units whose posterior mean varies with x"),
     "reconstruction_error": Metric("MSE", "lower", "squared error of a pixel in [0, 1], encoded and decoded again"),
