@@ -11,6 +11,7 @@ or refuses the instance with a `ConfigError`. What the subject itself raises is 
     density         the density integrates to 1, in one or two dimensions
     impossible      mean log p of a known density never exceeds -entropy
     causality       output i depends on the inputs before i in the order, and on no other
+    sampler         an ideal denoiser is sampled exactly, at the solver's order; timesteps chain
     bijection       inverse(forward(x)) = x, and the log-determinant is the Jacobian's
     quantise        all codes survive decode(encode(.)), and the caller's tensor is unchanged
     invariance      the score does not depend on batch size, order, or a short last batch
@@ -22,6 +23,7 @@ from common.probes.likelihood import bits, bound, density, impossible, log_margi
 from common.probes.maps import bijection, quantise
 from common.probes.procedure import batch_mean, invariance, per_example, resume
 from common.probes.result import ProbeResult
+from common.probes.sampler import sampler
 
 __all__ = [
     "ProbeResult",
@@ -38,4 +40,5 @@ __all__ = [
     "per_example",
     "quantise",
     "resume",
+    "sampler",
 ]
