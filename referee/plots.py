@@ -160,7 +160,9 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key:
     if not dots:
         return Markup("")
     narrow = width < 500
-    row, top, bottom = 26, 8, 44
+    letter = 7.6  # pixels, a generous mean
+    lines = [x_label] if letter * len(x_label) <= width else x_label.split(", ", 1)
+    row, top, bottom = 26, 8, 28 + 16 * len(lines)
     height = top + row * len(dots) + bottom
     left = min(22 + int(7.8 * max(len(d.label) for d in dots)), int(width * 0.42))
     right = 16
@@ -187,8 +189,11 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key:
         x = px(tick)
         out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{base}"/>')
         out.append(f'<text class="tick" x="{x:.1f}" y="{base + 18}" text-anchor="middle">{tick_label(tick)}</text>')
-    middle = min(left + (width - left - right) / 2, width - 3.8 * len(x_label))  # a long label stays inside
-    out.append(f'<text class="axis" x="{middle:.0f}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    room = width - letter * max(map(len, lines)) / 2  # a long label stays inside
+    middle = min(left + (width - left - right) / 2, room)
+    for i, line in enumerate(lines):
+        at = height - 6 - 16 * (len(lines) - 1 - i)
+        out.append(f'<text class="axis" x="{middle:.0f}" y="{at}" text-anchor="middle">{escape(line)}</text>')
     for i, d in enumerate(dots):
         y = top + row * (i + 0.5)
         out.append(f'<text class="label" x="{left - 14}" y="{y + 4:.1f}" text-anchor="end">{escape(d.label)}</text>')

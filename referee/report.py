@@ -22,7 +22,7 @@ from common.errors import RecordError, UserError
 from common.records import PRESETS_ORDER, Record, Score, read_metrics, write_text
 from referee.plots import Dot, Series, dot_chart, line_chart, thin
 from referee.project import find_project, find_root
-from referee.schema import FigureClaim, find_metric, metric_called
+from referee.schema import METRICS, FigureClaim, find_metric, metric_called
 from referee.show import AMENDED, KINDS, MARKS, amendments, duration, judged_where, summary
 from referee.standing import Standing, figure_file, standing
 from referee.tables import added_up, hardware_line
@@ -246,7 +246,7 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
             continue
         metric = metric_called(name)
         dots.sort(key=lambda d: d.value, reverse=metric.direction == "higher")
-        what = name.replace("_", " ") + (f", {len(parts)} parts in all" if parts else "")
+        what = (name.replace("_", " ") if name in METRICS else name) + (f", {len(parts)} parts in all" if parts else "")
         unit = "" if metric.unit == "units" else f", {metric.unit}"
         counted = metric.unit == "units" and not any(
             c.kind == "value" and c.metric == name and c.direction == metric.direction for c in s.file.claims

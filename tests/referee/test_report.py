@@ -232,6 +232,15 @@ def test_more_units_are_better_only_where_a_claim_says_so(full: Project, make: M
     assert ">active units (higher is better)</text>" in render(standing(full))
 
 
+def test_a_metric_of_a_network_keeps_its_name(project: Project, make: MakeRecord) -> None:
+    name = "fd[lenet-fashion_mnist@78f260ff]"
+    for run, value in (("k50", 30.0), ("k5", 20.0)):
+        make("laptop", run, value, 1.0, score={"name": name, "unit": "squared units", "kind": "estimate"})
+    page = Page(render(standing(project))).text
+    assert f"{name}: 2 runs on toys: k5 20, k50 30" in page
+    assert "fashion mnist" not in page
+
+
 def test_curves_of_what_is_trained_on_rank_nothing(full: Project) -> None:
     (full.results / "paper" / "k50" / "record.json").unlink()  # so that the chart is laptop's
     assert "cannot be ranked" in Page(render(standing(full))).text
@@ -352,15 +361,23 @@ def test_curves_are_drawn_where_their_numbers_are() -> None:
 
 
 @pytest.mark.parametrize("width", [880, 350])
-def test_a_long_label_of_the_axis_stays_inside(width: int) -> None:
-    label = "active units, 2 parts in all (higher is better)"
+@pytest.mark.parametrize(
+    "label",
+    [
+        "active units, 2 parts in all (higher is better)",
+        "fd[lenet-fashion_mnist@78f260ff], squared units (lower is better)",
+    ],
+)
+def test_a_long_label_of_the_axis_stays_inside(width: int, label: str) -> None:
     svg = dot_chart(
         [Dot("a-long-name", 1.0, None), Dot("b", 2.0, None)], title="t", x_label=label, width=width, key="k"
     )
-    middle = re.search(r'class="axis" x="(\d+)"', svg)
-    assert middle is not None
-    assert int(middle.group(1)) - 3.5 * len(label) >= 0  # a letter is some seven pixels wide
-    assert int(middle.group(1)) + 3.5 * len(label) <= width
+    lines = re.findall(r'class="axis" x="(\d+)" y="(\d+)" text-anchor="middle">([^<]*)<', svg)
+    assert ", ".join(text for _, _, text in lines) == label
+    assert len({y for _, y, _ in lines}) == len(lines)
+    for x, _, text in lines:
+        assert int(x) - 3.5 * len(text) >= 0  # a letter is some seven pixels wide
+        assert int(x) + 3.5 * len(text) <= width
 
 
 def test_dots_show_two_standard_errors() -> None:
