@@ -60,6 +60,7 @@ PROBES = """what they have to be given (each docstring in common/probes says wha
   probes.impossible(log_prob, x, *, entropy)
   probes.causality(conditionals, x)
   probes.sampler(sample, *, steps)
+  probes.gan(critic, generator, critic_step, generator_step)
   probes.bijection(forward, inverse, x)
   probes.quantise(preprocess)
   probes.invariance(score, x)

@@ -12,6 +12,7 @@ or refuses the instance with a `ConfigError`. What the subject itself raises is 
     impossible      mean log p of a known density never exceeds -entropy
     causality       output i depends on the inputs before i in the order, and on no other
     sampler         an ideal denoiser is sampled exactly, at the solver's order; timesteps chain
+    gan             a step of one player leaves the other's gradients None; the gradient penalty is the paper's
     bijection       inverse(forward(x)) = x, and the log-determinant is the Jacobian's
     quantise        all codes survive decode(encode(.)), and the caller's tensor is unchanged
     invariance      the score does not depend on batch size, order, or a short last batch
@@ -19,6 +20,7 @@ or refuses the instance with a `ConfigError`. What the subject itself raises is 
 """
 
 from common.probes.causality import causality
+from common.probes.gan import gan
 from common.probes.likelihood import bits, bound, density, impossible, log_marginal, normalisation
 from common.probes.maps import bijection, quantise
 from common.probes.procedure import batch_mean, invariance, per_example, resume
@@ -33,6 +35,7 @@ __all__ = [
     "bound",
     "causality",
     "density",
+    "gan",
     "impossible",
     "invariance",
     "log_marginal",
