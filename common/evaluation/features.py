@@ -64,7 +64,7 @@ class _Extractor:
             raise DataError(f"{self.name} takes images (B, {wanted}); these are {tuple(codes.shape)}.")
         if self.levels < 256 and len(codes) and int(codes.max()) >= self.levels:
             raise DataError(f"{self.name}: a code of {int(codes.max())}, where there are {self.levels} levels.")
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.compute(codes)
 
 

@@ -126,7 +126,8 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 def _root(covariance: Tensor) -> Tensor:
     """S with S S^T = C."""
     values, vectors = torch.linalg.eigh(covariance)
-    root: Tensor = vectors * values.clamp(min=0).sqrt()
+    rounding = values.max().clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+    root: Tensor = vectors * torch.where(values > rounding, values, 0).sqrt()
     return root
 
 
