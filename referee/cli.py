@@ -59,6 +59,7 @@ PROBES = """what they have to be given (each docstring in common/probes says wha
   probes.density(log_prob, *, dims, extent)
   probes.impossible(log_prob, x, *, entropy)
   probes.causality(conditionals, x)
+  probes.cache(cached, naive)
   probes.sampler(sample, *, steps)
   probes.gan(critic, generator, critic_step, generator_step)
   probes.bijection(forward, inverse, x)

@@ -13,12 +13,14 @@ or refuses the instance with a `ConfigError`. What the subject itself raises is 
     causality       output i depends on the inputs before i in the order, and on no other
     sampler         an ideal denoiser is sampled exactly, at the solver's order; timesteps chain
     gan             a step of one player leaves the other's gradients None; the gradient penalty is the paper's
+    cache           cached sampling equals naive sampling, token for token, same generator
     bijection       inverse(forward(x)) = x, and the log-determinant is the Jacobian's
     quantise        all codes survive decode(encode(.)), and the caller's tensor is unchanged
     invariance      the score does not depend on batch size, order, or a short last batch
     resume          interrupted and resumed = never interrupted, to the bit
 """
 
+from common.probes.cache import cache
 from common.probes.causality import causality
 from common.probes.gan import gan
 from common.probes.likelihood import bits, bound, density, impossible, log_marginal, normalisation
@@ -33,6 +35,7 @@ __all__ = [
     "bijection",
     "bits",
     "bound",
+    "cache",
     "causality",
     "density",
     "gan",
