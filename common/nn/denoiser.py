@@ -71,3 +71,22 @@ class EpsilonDenoiser:
         shrink, noise_level = float(self.alpha_bar[t - 1].sqrt()), float(self.sigmas[t - 1])
         times = torch.full((len(x),), t, device=x.device)
         return x - noise_level * self.epsilon(shrink * x, times)
+
+
+def epsilon_network(denoiser: Denoiser, alpha_bar: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The other way round: eps(x_t, t) of a denoiser, for what expects a network. All t of a batch must be the same.
+
+    Args:
+        alpha_bar: (T,) float64, as for `EpsilonDenoiser`.
+    """
+    levels = EpsilonDenoiser(lambda x, t: x, alpha_bar)
+
+    def epsilon(x_t: Tensor, t: Tensor) -> Tensor:
+        step = int(t[0])
+        if not bool((t == step).all()):
+            raise ConfigError("a denoiser is asked about one noise level at a time: all t of a batch must be the same.")
+        sigma = float(levels.sigmas[step - 1])
+        x = x_t / float(levels.alpha_bar[step - 1].sqrt())
+        return (x - denoiser(x, sigma)) / sigma
+
+    return epsilon

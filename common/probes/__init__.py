@@ -12,6 +12,7 @@ or refuses the instance with a `ConfigError`. What the subject itself raises is 
     impossible      mean log p of a known density never exceeds -entropy
     causality       output i depends on the inputs before i in the order, and on no other
     sampler         an ideal denoiser is sampled exactly, at the solver's order; timesteps chain
+    schedule        alpha_bar_T is small enough, monotone, float64; eps, x0, v, score, mu convert into each other
     gan             a step of one player leaves the other's gradients None; the gradient penalty is the paper's
     cache           cached sampling equals naive sampling, token for token, same generator
     bijection       inverse(forward(x)) = x, and the log-determinant is the Jacobian's
@@ -28,6 +29,7 @@ from common.probes.maps import bijection, quantise
 from common.probes.procedure import batch_mean, invariance, per_example, resume
 from common.probes.result import ProbeResult
 from common.probes.sampler import sampler
+from common.probes.schedule import schedule
 
 __all__ = [
     "ProbeResult",
@@ -47,4 +49,5 @@ __all__ = [
     "quantise",
     "resume",
     "sampler",
+    "schedule",
 ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.errors import ConfigError
-from common.nn import EpsilonDenoiser
+from common.nn import EpsilonDenoiser, epsilon_network
 
 
 def alpha_bar(steps=1000):
@@ -43,6 +43,17 @@ def test_ideal_denoiser_of_a_gaussian():
     for sigma in denoise.sigmas:
         exact = (s**2 * x + sigma**2 * m) / (s**2 + sigma**2)
         torch.testing.assert_close(denoise(x, sigma), exact, rtol=1e-9, atol=1e-9)
+
+
+def test_epsilon_network_is_the_way_back():
+    abar = alpha_bar(50)
+    there = EpsilonDenoiser(lambda x_t, t: (x_t * t[:, None]).sin(), abar)
+    back = epsilon_network(there, abar)
+    x_t = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    for t in (1, 17, 50):
+        torch.testing.assert_close(back(x_t, torch.full((5,), t)), (x_t * t).sin(), rtol=1e-9, atol=1e-9)
+    with pytest.raises(ConfigError, match="same"):
+        back(x_t, torch.tensor([1, 1, 1, 1, 2]))
 
 
 def test_every_level_is_found_in_float32_too_and_others_are_refused():
