@@ -1,0 +1,1 @@
+"""Density estimation using Real NVP (Dinh, Sohl-Dickstein & Bengio 2017)."""

@@ -1,0 +1,512 @@
+"""Density estimation using Real NVP. Dinh, Sohl-Dickstein & Bengio, ICLR 2017. https://arxiv.org/abs/1605.08803
+
+An invertible map f from data to noise, whose Jacobian has a cheap determinant, gives an exact density:
+
+    log p_X(x) = log p_Z(f(x)) + log |det df(x)/dx|            p_Z = N(0, I)
+
+A coupling layer changes one part of x by numbers computed from the other, which it leaves alone (b: a mask). The
+Jacobian is triangular, its log-determinant a sum; s and t are arbitrary networks, inverting needs no inverse of them:
+
+    y = b x + (1 - b) (x exp(s(b x)) + t(b x))                 x = b y + (1 - b) (y - t(b y)) exp(-s(b y))
+
+Layers with alternating masks, batch normalisation as a layer of the flow, and scales, at each of which half of the
+variables are "factored out", make the model. With dense networks, on vectors, it is the Real NVP of Papamakarios,
+Pavlakou & Murray 2017, "MAF" here. Sections and equations are the paper's.
+
+Notation     here           shape                 paper
+             x, y, h        (B, C, H, W), (B, D)  x, y, h^(i): values, and what is left of them at a scale
+             z              (B, D)                z = (z^(1), ..., z^(L)): latent variables
+             b              (C, H, W), (D,)       b: 1 where a coupling layer changes nothing
+             s, t           as x                  s, t: log-scale and translation
+             ldj            (B,)                  log |det dy/dx|, nats
+             mu, var        (C,), (D,)            mean and variance of batch normalisation
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from common import plotting, probes
+from common.data import Batch, Batches, Compose, Dequantise, Logit, Split, toy
+from common.data.continuous import Continuous
+from common.distributions import standard_normal_log_prob
+from common.errors import ConfigError
+from common.evaluation.density import density_scores, log_probs
+from common.experiment import Run
+from common.nn.dense import dense
+from common.nn.gaussian import Gaussians
+from common.nn.resnet import ResNet
+from common.plotting_plane import density_picture
+from common.records import Score
+from common.training import State, place, sgd_step
+from common.training.early import fit_until_worse
+
+SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8)}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. The defaults are MAF's for its Real NVP of five layers on MNIST."""
+
+    dataset: Literal["mnist", "fashion_mnist", "cifar10", "digits", "ring8", "checkerboard", "banana"] = "mnist"
+    model: Literal["flat", "multiscale", "gaussian", "class_gaussians"] = "flat"
+    couplings: int = 5  # flat: coupling layers
+    hidden: tuple[int, ...] = (1024,)  # flat: units of each hidden layer of s, and of t
+    scales: int = 2  # multiscale: how often half of the variables are factored out
+    channels: int = 32  # multiscale: feature maps of the first s and t; each squeezing doubles them
+    blocks: int = 2  # multiscale: residual blocks of each s and t
+    batch_norm: Literal["none", "batch", "running"] = "batch"  # what training normalises by: see `BatchNorm`
+    alpha: float = 1e-6  # of the logit
+    noise: Literal["once", "always"] = "once"  # when dequantisation noise of training images is drawn
+    step_size: float = 1e-4  # Adam's
+    l2: float = 1e-6  # times the sum of squares: of all weights (flat), of weight normalisation's scales (multiscale)
+    batch_size: int = 100
+    flips: bool = False  # training images also mirrored, by chance
+    bf16: bool = False  # s and t in bfloat16 while training; never in evaluation
+    steps: int = 1_000_000  # updates, at most
+    val_every: int = 500  # updates from one look at the validation examples to the next
+    val_examples: int = 10_000
+    patience: int = 30  # looks without a better validation log-density before training ends
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("couplings", "channels", "batch_size", "steps", "val_every", "val_examples", "patience"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it must be positive.")
+        if self.dataset in toy.names() and self.model != "flat":
+            raise ConfigError(f"model = {self.model}: points in the plane ({self.dataset}) take the flat model only.")
+
+
+# -- Layers: forward x -> (y, ldj), inverse y -> x ---------------------------------------------------------------------
+
+
+def checkerboard(channels: int, height: int, width: int) -> Tensor:
+    """1 where row + column is odd (section 3.4, figure 3)."""
+    return (torch.arange(height)[:, None] + torch.arange(width)).remainder(2).float().repeat(channels, 1, 1)
+
+
+def channelwise(channels: int, height: int, width: int) -> Tensor:
+    """1 in the first half of the channels (section 3.4, figure 3)."""
+    return (torch.arange(channels) < channels // 2).float()[:, None, None].repeat(1, height, width)
+
+
+class Coupling(nn.Module):
+    """Affine coupling layer (eqs. 7 to 9); net: b x -> (s, t), of x's shape each."""
+
+    def __init__(self, b: Tensor, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("b", b, persistent=False)
+
+    def s_and_t(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both are 0 where b = 1: there x exp(s) + t is x, to the bit."""
+        s, t = self.net(self.b * x)
+        return (1 - self.b) * s, (1 - self.b) * t
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = self.s_and_t(x)
+        return x * s.exp() + t, s.flatten(1).sum(1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        s, t = self.s_and_t(y)
+        return (y - t) * (-s).exp()
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation, x -> (x - mu) / sqrt(var + eps), as a layer of the flow (section 3.7, appendix E).
+
+    In training, mu and var are by `mode`
+
+        running   averages over recent minibatches, rho mu + (1 - rho) mu_batch, corrected for their start as Adam's
+                  are; the gradient passes through the present minibatch's part alone (appendix E)
+        batch     the present minibatch's (MAF)
+
+    In evaluation they are buffers: the averages, or what `calibrate` put there; 0 and 1 before any training.
+    affine: exp(log_gamma) and beta follow (MAF).
+    """
+
+    eps, rho = 1e-4, 0.9
+
+    def __init__(self, channels: int, mode: str, *, affine: bool) -> None:
+        super().__init__()
+        self.mode = mode
+        for name, start in (("mu", 0.0), ("var", 1.0)):
+            self.register_buffer(name, torch.full((channels,), start))
+        self.register_buffer("count", torch.zeros(()))
+        self.log_gamma = nn.Parameter(torch.zeros(channels), requires_grad=affine)
+        self.beta = nn.Parameter(torch.zeros(channels), requires_grad=affine)
+
+    @staticmethod
+    def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance over examples and pixels: (C,), (C,)."""
+        var, mu = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
+        return mu, var
+
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and var to normalise x by, (C,), (C,)."""
+        if not self.training:
+            return self.mu, self.var
+        mu, var = self.moments(x)
+        if self.mode == "running":
+            self.count += 1
+            share = (1 - self.rho) / (1 - self.rho**self.count)  # of the present minibatch: 1 in the first
+            mu, var = torch.lerp(self.mu, mu, share), torch.lerp(self.var, var, share)
+            self.mu, self.var = mu.detach(), var.detach()
+        return mu, var
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, var = self.statistics(x)
+        log_scale = self.log_gamma - 0.5 * (var + self.eps).log()
+        mu, scale, beta = (each.view(-1, *[1] * (x.dim() - 2)) for each in (mu, log_scale.exp(), self.beta))
+        pixels = x[0, 0].numel()  # each of a channel's counts
+        return (x - mu) * scale + beta, (pixels * log_scale.sum()).expand(len(x))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """By the buffers, in training too."""
+        scale = (0.5 * (self.var + self.eps).log() - self.log_gamma).exp()
+        mu, scale, beta = (each.view(-1, *[1] * (y.dim() - 2)) for each in (self.mu, scale, self.beta))
+        return (y - beta) * scale + mu
+
+
+class Squeeze(nn.Module):
+    """2 x 2 pixels become 4 channels: (B, C, H, W) -> (B, 4 C, H/2, W/2) (section 3.6)."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return F.pixel_unshuffle(x, 2), x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return F.pixel_shuffle(y, 2)
+
+
+class Chain(nn.ModuleList):
+    """Layers one after the other; log-determinants add up (eqs. 10 to 12)."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        ldj = x.new_zeros(len(x))
+        for layer in self:
+            x, more = layer(x)
+            ldj = ldj + more
+        return x, ldj
+
+    def inverse(self, y: Tensor) -> Tensor:
+        for layer in reversed(self):
+            y = layer.inverse(y)
+        return y
+
+
+# -- s and t -----------------------------------------------------------------------------------------------------------
+
+
+class Dense(nn.Module):
+    """A network with tanh for s, one with ReLU for t (MAF), which begin as 0; b hides their inputs, 1 - b outputs."""
+
+    def __init__(self, b: Tensor, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("seen", b.nonzero().flatten(), persistent=False)
+        self.register_buffer("changed", (1 - b).nonzero().flatten(), persistent=False)
+        sizes = (len(self.seen), *hidden, len(self.changed))
+        self.s, self.t = dense(sizes, nn.Tanh, zero=True), dense(sizes, nn.ReLU, zero=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        seen, zeros = x[:, self.seen], torch.zeros_like(x)
+        s, t = (zeros.index_copy(1, self.changed, net(seen).to(x)) for net in (self.s, self.t))
+        return s, t
+
+
+class Convolutional(nn.Module):
+    """s and t from one residual network, which is shown the mask; s = scale tanh(.), scale learned (section 4.1)."""
+
+    def __init__(self, b: Tensor, channels: int, blocks: int) -> None:
+        super().__init__()
+        C = len(b)
+        self.register_buffer("b", b[:1], persistent=False)
+        self.net = ResNet(C + 1, 2 * C, channels=channels, blocks=blocks)
+        self.scale = nn.Parameter(torch.zeros(C, 1, 1))  # at first nothing is scaled
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = self.net(torch.cat([x, self.b.expand(len(x), -1, -1, -1)], 1)).to(x).chunk(2, 1)
+        return self.scale * s.tanh(), t
+
+
+# -- Model -------------------------------------------------------------------------------------------------------------
+
+
+class RealNVP(nn.Module):
+    """p(x), x (B, *shape). self.f: a chain of layers for each scale; self.parts: the shapes of z^(1), ..., z^(L).
+
+    flat: one chain of dense couplings on vectors, masks odd and even in turn (MAF).
+    multiscale (section 3.6): at each scale three couplings by checkerboard, a squeezing and three by channel; half of
+    the channels are factored out, the others go on; at the last scale four couplings by checkerboard.
+    """
+
+    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape, self.f, self.parts = shape, nn.ModuleList(), []
+        flat, channels = config.model == "flat", config.channels
+
+        def couplings(count: int, b: Tensor) -> Chain:
+            chain = Chain()
+            for _ in range(count):
+                net = Dense(b, config.hidden) if flat else Convolutional(b, channels, config.blocks)
+                chain.append(Coupling(b, net))
+                if config.batch_norm != "none":
+                    chain.append(BatchNorm(len(b), config.batch_norm, affine=flat))
+                b = 1 - b
+            return chain
+
+        if flat:
+            self.parts = [(math.prod(shape),)]
+            self.f.append(couplings(config.couplings, torch.arange(math.prod(shape)).remainder(2).float()))
+            return
+        C, H, W = shape
+        for _ in range(config.scales):
+            if H % 2 or W % 2:
+                raise ConfigError(f"scales = {config.scales}: {H} x {W} pixels cannot be halved; use fewer scales.")
+            chain = Chain([couplings(3, checkerboard(C, H, W)), Squeeze()])
+            C, H, W, channels = 4 * C, H // 2, W // 2, 2 * channels
+            self.f.append(chain.append(couplings(3, channelwise(C, H, W))))
+            C = C // 2
+            self.parts.append((C, H, W))
+        self.f.append(couplings(4, checkerboard(C, H, W)))
+        self.parts.append((C, H, W))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x -> z = (z^(1), ..., z^(L)) (B, D), ldj (eqs. 13 to 16)."""
+        h, z, ldj = x.view(len(x), *self.shape if len(self.parts[0]) == 3 else (-1,)), [], 0.0
+        for i, f in enumerate(self.f):
+            h, more = f(h)
+            ldj = ldj + more
+            if i < len(self.f) - 1:
+                factored_out, h = h.chunk(2, 1)
+                z.append(factored_out.flatten(1))
+        return torch.cat([*z, h.flatten(1)], 1), ldj
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """z (B, D) -> x (B, *shape)."""
+        pieces = z.split([math.prod(part) for part in self.parts], 1)
+        *factored_out, h = (piece.view(-1, *part) for piece, part in zip(pieces, self.parts, strict=True))
+        for f in reversed(self.f):
+            h = f.inverse(h)
+            if factored_out:
+                h = torch.cat([factored_out.pop(), h], 1)
+        return h.view(-1, *self.shape)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) = log N(z; 0, I) + ldj (eq. 3): (B, *shape) -> (B,) nats, exact."""
+        z, ldj = self(x)
+        return standard_normal_log_prob(z) + ldj
+
+    @torch.no_grad()
+    def sample(self, n: int, *, temperature: float = 1.0, generator: torch.Generator) -> Tensor:
+        """n draws (n, *shape): the inverse of z from N(0, temperature^2 I); 1 gives draws from p."""
+        weight = next(self.parameters())
+        z = torch.randn(n, math.prod(self.shape), generator=generator, device=weight.device, dtype=weight.dtype)
+        return self.inverse(temperature * z)
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """flat: make every mu and var those of the examples x, of the training set (as MAF does for a test)."""
+        h = x.flatten(1)
+        for layer in self.f[0]:
+            if isinstance(layer, BatchNorm):
+                layer.mu, layer.var = layer.moments(h)
+            h = torch.cat([layer.eval()(part)[0] for part in h.split(2000)])
+
+    @torch.no_grad()
+    def manifold(self, x: Tensor, angles: Tensor) -> Tensor:
+        """Between four examples x (4, *shape) on circles through their latents (section 4.2), (K, K, *shape).
+
+        z = cos(p) (cos(q) z1 + sin(q) z2) + sin(p) (cos(q) z3 + sin(q) z4), p and q each of the K angles.
+        """
+        z, cos, sin = self(x)[0], angles.cos()[:, None], angles.sin()[:, None]
+        first, second = cos * z[0] + sin * z[1], cos * z[2] + sin * z[3]  # (K, D), one for each q
+        grid = cos[:, None] * first + sin[:, None] * second  # (K, K, D)
+        return self.inverse(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])
+
+
+# -- Training ----------------------------------------------------------------------------------------------------------
+
+
+def build(config: Config) -> RealNVP | Gaussians:
+    """The untrained model, initialised from the configuration's seed."""
+    torch.manual_seed(config.seed)
+    shape = SHAPES.get(config.dataset, (2,))
+    if config.model in ("flat", "multiscale"):
+        return RealNVP(config, shape)
+    return Gaussians(shape, components=10 if config.model == "class_gaussians" else 1)
+
+
+def descent(config: Config, model: RealNVP) -> Adam:
+    """Adam, with the gradient of l2 times the sum of squares of what it is to keep small."""
+    small = [config.model == "flat" or name.endswith("original0") for name, _ in model.named_parameters()]
+    kept, free = (
+        [p for p, yes in zip(model.parameters(), small, strict=True) if yes == want] for want in (True, False)
+    )
+    return Adam([{"params": kept, "weight_decay": 2 * config.l2}, {"params": free}], lr=config.step_size)
+
+
+def train(config: Config, run: Run) -> RealNVP | Gaussians:
+    """Maximum likelihood, until the validation log-density has not improved for long."""
+    data = Continuous(config.dataset, config.alpha, run.uses)
+    model = place(build(config), run.device, channels_last=config.model == "multiscale")
+    x_train, x_val = (data.split(name)[0].to(run.device) for name in ("train", "val"))
+    if isinstance(model, Gaussians):
+        model.fit(x_train, data.images.train.y if len(model.mean) > 1 else None)
+        return model
+
+    once, by_batch = config.noise == "once", config.batch_norm == "batch"
+    split = Split(x_train) if once else data.images.train
+    batches = Batches(split, config.batch_size, seed=config.seed, device=run.device)
+    optimizer = descent(config, model)
+
+    def step(state: State, batch: Batch) -> dict[str, Tensor]:
+        model.train()
+        x = batch.x
+        if config.flips:
+            mirrored = torch.rand(len(x), 1, 1, 1, generator=state.generator, device=x.device) < 0.5
+            x = torch.where(mirrored, x.flip(3), x)
+        if not once:
+            x, _ = data.preprocess.encode(x, state.generator)
+        return sgd_step(lambda x: (-model.log_prob(x).mean(), {}), optimizer, x, amp="bf16" if config.bf16 else None)
+
+    def measure() -> float:
+        if by_batch:
+            model.calibrate(x_train[: config.val_examples])
+        return float(log_probs(model, x_val[: config.val_examples], run.device).mean())
+
+    state = State(model, {"adam": optimizer}, torch.Generator(run.device).manual_seed(config.seed))
+    limits = {"every": config.val_every, "patience": config.patience, "steps": config.steps}
+    fit_until_worse(state, batches, step, measure, **limits, run=run, name="val_log_density")
+    if by_batch:
+        model.calibrate(x_train)
+    return model
+
+
+# -- Evaluation --------------------------------------------------------------------------------------------------------
+
+
+def evaluate(config: Config, model: RealNVP | Gaussians, run: Run) -> list[Score]:
+    """Log-density of test and validation examples in the model's space, and bits per dimension of images."""
+    scores, values = density_scores(model, Continuous(config.dataset, config.alpha, run.uses), run.device)
+    run.examples |= values
+    return scores
+
+
+def illustrate(config: Config, model: RealNVP | Gaussians, run: Run) -> None:
+    """Draws, uncurated: `samples.png`. Of points, beside the exact density; of images also draws as the temperature
+    falls, row by row from the same z, and the manifold between the first four validation examples (figure 6)."""
+    data, generator = Continuous(config.dataset, config.alpha), torch.Generator().manual_seed(config.seed)
+    model = model.cpu().eval()
+    if data.density is not None:
+        drawn = model.sample(5000, generator=generator)
+        density_picture(run.directory / "samples.png", data.density, model.log_prob, drawn)
+        return
+
+    def show(x: Tensor, name: str, columns: int) -> None:
+        plotting.image_grid(data.preprocess.decode(x), run.directory / name, columns)
+
+    show(model.sample(64, generator=generator), "samples.png", 8)
+    if isinstance(model, RealNVP):
+        rows = [model.sample(10, temperature=t, generator=generator.manual_seed(1)) for t in (1.0, 0.9, 0.8, 0.7, 0.5)]
+        show(torch.cat(rows), "temperatures.png", 10)
+        corners = data.split("val")[0][:4]
+        show(model.manifold(corners, torch.linspace(0, math.pi / 2, 8)).flatten(0, 1), "manifold.png", 8)
+
+
+# -- Presets -----------------------------------------------------------------------------------------------------------
+
+IMAGES = {"model": "multiscale", "batch_norm": "running", "alpha": 0.05, "noise": "always"}
+IMAGES |= {"step_size": 1e-3, "l2": 5e-5, "batch_size": 64}
+SMALL = IMAGES | {"blocks": 1, "bf16": True, "steps": 800, "val_every": 100, "val_examples": 1000}
+PLANE = {"couplings": 8, "hidden": (64, 64), "batch_norm": "none", "step_size": 1e-3, "l2": 0.0, "batch_size": 512}
+PLANE |= {"steps": 3000, "val_every": 250}
+DEEP = {"dataset": "digits", "couplings": 24, "hidden": (64,), "alpha": 0.05, "noise": "always", "step_size": 1e-3}
+DEEP |= {"steps": 2000, "val_every": 100}
+BRIEF = {"step_size": 3e-4, "steps": 4000, "val_every": 1000}
+GAUSSIANS = {"gaussian": Config(model="gaussian"), "gaussian-classes": Config(model="class_gaussians")}
+
+PRESETS: dict[str, dict[str, Config]] = {
+    # Seconds: the 8x8 digits that scikit-learn carries, and a density in the plane.
+    "smoke": {
+        "digits-gaussian": Config("digits", "gaussian"),
+        "digits-flat": Config("digits", hidden=(128,), step_size=1e-3, steps=200, val_every=20),
+        "digits-multiscale": Config("digits", scales=1, channels=8, **SMALL | {"steps": 60, "val_every": 20}),
+        "banana": Config("banana", **PLANE | {"steps": 200, "val_every": 50}),
+    },
+    # Minutes: small networks, few updates.
+    "laptop": GAUSSIANS
+    | {f"realnvp-{n}": Config(couplings=n, **BRIEF) for n in (5, 10)}
+    | {"mnist": Config("mnist", channels=16, **SMALL), "mnist-small": Config("mnist", channels=8, **SMALL)}
+    | {"fashion": Config("fashion_mnist", channels=16, **SMALL)}
+    | {name: Config(name, **PLANE) for name in ("ring8", "checkerboard", "banana")}
+    | {"deep": Config(batch_norm="running", **DEEP), "deep-plain": Config(batch_norm="none", **DEEP)},
+    # The papers' own settings; MNIST, which this paper has not, as its images of 32 x 32 pixels.
+    "paper": GAUSSIANS
+    | {f"realnvp-{n}": Config(couplings=n) for n in (5, 10)}
+    | {"cifar10": Config("cifar10", scales=1, channels=64, blocks=8, flips=True, **IMAGES)}
+    | {"mnist": Config("mnist", channels=32, blocks=4, **IMAGES)},
+}
+
+
+# -- Probes ------------------------------------------------------------------------------------------------------------
+
+
+def tiny(shape: tuple[int, ...], **settings: Any) -> RealNVP:
+    """A model in float64 far from the identity, batch statistics included."""
+    torch.manual_seed(0)
+    model = RealNVP(Config(scales=1, channels=4, blocks=1, hidden=(8,), couplings=4, **settings), shape).double()
+    for name, value in model.state_dict().items():
+        if name.endswith("var"):
+            value.uniform_(0.5, 2)
+        elif not name.endswith(("original0", "original1", "count", "num_batches_tracked")):
+            nn.init.normal_(value, std=0.3)
+    return model.eval()
+
+
+def trained(config: Config, directory: str | Path) -> RealNVP | Gaussians:
+    return train(config, Run(Path(directory), torch.device("cpu"), {}, config.seed, progress=False))
+
+
+def probe_bijection() -> probes.ProbeResult:
+    """Two scales, on two channels of 4 x 6 pixels."""
+    model = tiny((2, 4, 6), model="multiscale")
+    x, z = (torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double() for shape in ((2, 4, 6), (48,)))
+    return probes.bijection(model, model.inverse, x, z=z)
+
+
+def probe_impossible() -> probes.ProbeResult:
+    """After a short training on the banana, whose entropy is known; on draws that it has not seen."""
+    banana = toy.density("banana")
+    with TemporaryDirectory() as directory:
+        model = trained(Config("banana", **PLANE | {"steps": 150}), directory).eval()
+    x = banana.sample(4000, torch.Generator().manual_seed(10))
+    return probes.impossible(model.log_prob, x, entropy=banana.entropy, true_log_prob=banana.log_prob)
+
+
+def probe_invariance() -> probes.ProbeResult:
+    x = torch.randn(7, 2, 4, 6, generator=torch.Generator().manual_seed(0)).double()
+    return probes.invariance(probes.per_example(tiny((2, 4, 6), model="multiscale").log_prob), x)
+
+
+def probe_resume() -> probes.ProbeResult:
+    """Running averages in batch normalisation, new noise in every update, an end that early stopping decides."""
+    small = {"scales": 1, "channels": 2, "blocks": 1, "batch_size": 20, "val_every": 2, "val_examples": 20}
+    return probes.resume(lambda directory: trained(Config("digits", **IMAGES | small, patience=2, steps=8), directory))
+
+
+PROBES = {
+    "bijection": probe_bijection,
+    "bits": lambda: probes.bits(Compose(Dequantise(), Logit(0.05))),
+    "density": lambda: probes.density(tiny((2,), dataset="ring8").log_prob, dims=2, extent=12.0),
+    "impossible": probe_impossible,
+    "quantise": lambda: probes.quantise(Compose(Dequantise(), Logit(1e-6))),
+    "invariance": probe_invariance,
+    "resume": probe_resume,
+}
