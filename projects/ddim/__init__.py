@@ -1,0 +1,1 @@
+"""Denoising Diffusion Implicit Models (Song, Meng & Ermon, ICLR 2021)."""
