@@ -1,10 +1,11 @@
 """Pictures of results: image grids and learning curves in one plain style. Nothing here changes a number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 # Okabe & Ito's palette: told apart with any colour vision, in print, on light and dark ground.
@@ -92,3 +93,42 @@ def learning_curves(
         axes.plot(steps, values, color=colour, label=name, linewidth=1.5)
     axes.set(xlabel="updates", ylabel=f"{metric} ({unit})")
     axes.legend()
+
+
+def critic_picture(
+    path: Path,
+    critic: Callable[[Tensor], Tensor],
+    data: Tensor,
+    samples: Tensor,
+    weights: Tensor,
+    gradients: Tensor,
+    reach: float = 3.0,
+) -> None:
+    """Write a PNG of three panels: a critic's value surface on the plane, its weights, its gradients by layer.
+
+    Args:
+        critic: points (B, 2) -> (B,).
+        data, samples: (n, 2), drawn on the surface.
+        weights: any number of them, (W,), for a histogram.
+        gradients: norm of a gradient at each layer, from the input on, (L,).
+        reach: the surface is drawn on [-reach, reach] squared.
+    """
+    from matplotlib.figure import Figure
+
+    axis = torch.linspace(-reach, reach, 128)
+    with torch.no_grad():
+        surface = critic(torch.cartesian_prod(axis, axis).to(data)).view(128, 128).T.cpu()
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    left.contour(axis, axis, surface, levels=15, cmap="viridis", linewidths=0.8)
+    for points, colour, name in ((samples, COLOURS[2], "samples"), (data, COLOURS[1], "data")):
+        left.plot(*points.cpu().T, ".", color=colour, markersize=2, alpha=0.5, label=name)
+    left.legend(loc="upper right", fontsize=7, markerscale=3)
+    left.set(title="the critic's values", xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    middle.hist(weights.detach().cpu(), bins=61, color=COLOURS[0])
+    middle.set(title="its weights", yscale="log")
+    right.semilogy(range(1, len(gradients) + 1), gradients.detach().cpu(), "o-", color=COLOURS[0], markersize=3)
+    right.set(title="norm of its gradient", xlabel="layer, from the input on")
+    part = path.with_name(path.name + ".part")
+    figure.savefig(part, format="png", dpi=110, metadata={"Software": None})
+    part.replace(path)
