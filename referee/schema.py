@@ -43,6 +43,14 @@ METRICS: dict[str, Metric] = {
     "bits_per_dim": Metric("bits/dim", "lower", "negative log2-likelihood per dimension"),
     "active_units": Metric("units", "higher", "latent units whose posterior mean varies with x"),
     "reconstruction_error": Metric("MSE", "lower", "squared error of a pixel in [0, 1], encoded and decoded again"),
+    "dual_value": Metric(
+        "distance", "higher", "Wasserstein distance that a critic has found, D(x) − D(G(z)) per slope"
+    ),
+    "gradient_decades": Metric(
+        "decades", "lower", "powers of ten between a critic's largest and smallest layer gradient"
+    ),
+    "weights_at_extremes": Metric("share", "lower", "weights within 1 % of the largest magnitude in their layer"),
+    "loss_quality": Metric("rank correlation", "higher", "Spearman's, of negative critic loss and Fréchet distance"),
     "latent_distance": Metric("ratio", "lower", "distance of two samplers' images of one latent over that of others"),
 }
 """Known metrics. A new one is added here, with its unit and its better direction, before a claim can use it."""
