@@ -4,12 +4,15 @@ No paper's idea is in here: what a bounded slope is for, and how it is brought a
 """
 
 import copy
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import ConfigError
+from common.evaluation.likelihood import mean_score
+from common.records import Score
 
 Critic = Callable[[Tensor], Tensor]
 """x (B, ...) -> D(x), (B,); each example's value depends on that example alone."""
@@ -81,13 +84,47 @@ def share_at_extremes(network: nn.Module, within: float = 0.01) -> float:
     return float(torch.cat([(w >= (1 - within) * w.max()).flatten() for w in weights]).double().mean())
 
 
-def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation of two series (n,), n >= 2, equal values sharing their mean rank.
+def critic_scores(
+    network: nn.Sequential, x: Tensor, x_fake: Tensor, *, dual: bool, batch: int = 200
+) -> tuple[list[Score], dict[str, Tensor]]:
+    """A critic of points in the plane in numbers, and the values that they are means of, by the scores' names.
+
+    gradient_decades: powers of ten between the largest and the smallest of `layer_gradients`, in batches.
+    weights_at_extremes: `share_at_extremes`.
+    dual_value: `dual_values`, if `dual`: comparable only between critics of the same data and the same samples.
+
+    Args:
+        x, x_fake: data and samples, (n, 2) each.
+        batch: data, and samples, in a batch of gradient_decades.
+    """
+    norms = [layer_gradients(network, *each) for each in zip(x.split(batch), x_fake.split(batch), strict=True)]  # type: ignore[no-untyped-call]
+    values = {"gradient_decades": torch.stack([each.max().log10() - each.min().log10() for each in norms])}
+    rules = {
+        "gradient_decades": ("decades", f"largest over smallest layer's norm, batches of {batch} and {batch} points")
+    }
+    if dual:
+        values["dual_value"] = dual_values(lambda points: network(points).squeeze(1), x, x_fake)
+        rules["dual_value"] = ("distance", f"D(x) - D(G(z)) over the largest slope, {len(x):,} pairs")
+    scores = [
+        mean_score(values[name], name, unit=unit, kind="estimate", split="test", protocol=rule)
+        for name, (unit, rule) in rules.items()
+    ]
+    number = sum(p.numel() for p in network.parameters() if p.dim() > 1)
+    rule = "within 1 % of the largest magnitude in their layer, biases left out"
+    share = share_at_extremes(network)
+    return [*scores, Score("weights_at_extremes", share, None, number, "share", "exact", "test", "raw", rule)], values
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """Spearman's rank correlation of two series (n,), n >= 4, and its standard error; equal values share their rank.
+
+    The error is (1 - rho^2) sqrt((1 + rho^2 / 2) / (n - 3)) (Bonett & Wright 2000), which is for independent pairs;
+    for a curve and its neighbours it is rather too small.
 
     Raises:
         ConfigError: the series do not match, or all values of one are equal.
     """
-    if a.shape != b.shape or a.dim() != 1 or len(a) < 2:
+    if a.shape != b.shape or a.dim() != 1 or len(a) < 4:
         raise ConfigError(f"series of shapes {tuple(a.shape)} and {tuple(b.shape)} have no rank correlation.")
 
     def ranks(x: Tensor) -> Tensor:
@@ -100,4 +137,5 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     size = rank.square().sum(1).prod().sqrt()
     if not size > 0:
         raise ConfigError("all values of a series are equal: there is no order to compare.")
-    return float((rank[0] * rank[1]).sum() / size)
+    rho = float((rank[0] * rank[1]).sum() / size)
+    return rho, max(0.0, 1 - rho**2) * math.sqrt((1 + rho**2 / 2) / (len(a) - 3))

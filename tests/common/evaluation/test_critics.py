@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import ConfigError
-from common.evaluation.critics import dual_values, layer_gradients, rank_correlation, share_at_extremes, slopes
+from common.evaluation.critics import (
+    critic_scores,
+    dual_values,
+    layer_gradients,
+    rank_correlation,
+    share_at_extremes,
+    slopes,
+)
 
 
 def points(n: int, seed: int = 0) -> Tensor:
@@ -88,14 +95,39 @@ def test_share_at_extremes_is_about_weights_layer_by_layer() -> None:
 
 def test_rank_correlation() -> None:
     x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert rank_correlation(x, x.exp()) == pytest.approx(1)
-    assert rank_correlation(x, -x) == pytest.approx(-1)
+    assert rank_correlation(x, x.exp()) == (pytest.approx(1), pytest.approx(0))
+    assert rank_correlation(x, -x)[0] == pytest.approx(-1)
     # By hand: 1 - 6 sum d^2 / (n (n^2 - 1)), with d = 1, 1, 0, 1, 1.
-    assert rank_correlation(x, torch.tensor([20.0, 10.0, 30.0, 50.0, 40.0])) == pytest.approx(1 - 6 * 4 / 120)
-    # Ties share their rank: 1.5, 1.5, 3 against 1, 2, 3.
-    tied = rank_correlation(torch.tensor([7.0, 7.0, 9.0]), torch.tensor([1.0, 2.0, 3.0]))
-    assert tied == pytest.approx(1.5 / math.sqrt(1.5 * 2))
+    assert rank_correlation(x, torch.tensor([20.0, 10.0, 30.0, 50.0, 40.0]))[0] == pytest.approx(1 - 6 * 4 / 120)
+    # Ties share their rank: 1.5, 1.5, 3, 4 against 1, 2, 3, 4.
+    tied, _ = rank_correlation(torch.tensor([7.0, 7.0, 9.0, 10.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    assert tied == pytest.approx(4.5 / math.sqrt(4.5 * 5))
     with pytest.raises(ConfigError, match="equal"):
         rank_correlation(x, torch.ones(5))
     with pytest.raises(ConfigError, match="shapes"):
         rank_correlation(x, x[:2])
+
+
+def test_the_error_of_a_rank_correlation_is_its_spread() -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(300):
+        a, noise = torch.randn(2, 40, generator=generator)
+        found.append(rank_correlation(a, a + noise))
+    rho, errors = torch.tensor(found).T
+    assert float(errors.mean()) == pytest.approx(float(rho.std()), rel=0.15)
+
+
+def test_critic_scores_say_what_they_are_means_of() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1)).double()
+    x, x_fake = points(100), points(100, 1)
+    scores, values = critic_scores(network, x, x_fake, dual=True, batch=30)
+    found = {score.name: score for score in scores}
+    assert set(found) == {"gradient_decades", "dual_value", "weights_at_extremes"}
+    assert found["gradient_decades"].n == 4  # three batches of thirty, and one of ten
+    for name, each in values.items():
+        assert found[name].value == pytest.approx(float(each.mean()))
+    norms = layer_gradients(network, x[:30], x_fake[:30]).log10()
+    assert float(values["gradient_decades"][0]) == pytest.approx(float(norms.max() - norms.min()))
+    assert "dual_value" not in critic_scores(network, x, x_fake, dual=False)[1]
