@@ -41,6 +41,8 @@ METRICS: dict[str, Metric] = {
     "iwae_bound": Metric("nats", "higher", "importance-weighted bound L_k of an example"),
     "log_density": Metric("nats", "higher", "log-density of an example in the space that the protocol names"),
     "bits_per_dim": Metric("bits/dim", "lower", "negative log2-likelihood per dimension"),
+    "rate": Metric("bits/dim", "lower", "bits that a progressive code sends before the last, lossless step"),
+    "distortion": Metric("bits/dim", "lower", "bits of the last step of a progressive code, which make it lossless"),
     "active_units": Metric("units", "higher", "latent units whose posterior mean varies with x"),
     "reconstruction_error": Metric("MSE", "lower", "squared error of a pixel in [0, 1], encoded and decoded again"),
     "dual_value": Metric(
