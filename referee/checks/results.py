@@ -50,6 +50,7 @@ LATENT = frozenset({"vae", "diffusion", "hierarchical-vae", "vq-vae"})
 """Families whose likelihood is an integral that nobody can do exactly."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+ADDRESS = re.compile(r"([a-z][a-z0-9_]{0,63})/([a-z]{1,20})/([A-Za-z0-9][A-Za-z0-9_.-]{0,63})")
 
 
 def records(submission: Submission) -> dict[Path, Record | str]:
@@ -107,6 +108,17 @@ def usable(submission: Submission) -> Iterator[tuple[Path, Record]]:
     for path, record in records(submission).items():
         if isinstance(record, Record):
             yield path, record
+
+
+def rests_on(record: Record) -> tuple[str, str] | None:
+    """The weights that a run took instead of training: "project/preset/run" and SHA-256; None where it names none.
+
+    They stand in its configuration, as `common.weights` has it.
+    """
+    address, digest = record.config.get("weights"), record.config.get("weights_sha256")
+    if not (isinstance(address, str) and isinstance(digest, str)):
+        return None
+    return (address, digest) if ADDRESS.fullmatch(address) and SHA256.fullmatch(digest) else None
 
 
 @check(
@@ -336,7 +348,8 @@ def neighbours_agree(submission: Submission) -> Iterator[Found]:
         else:
             if config != record.config:
                 yield beside, 1, "differs from the configuration in record.json; publish the run again."
-        yield from _curve(path.with_name("metrics.jsonl"), record, MAX_TEXT)
+        if record.steps or not rests_on(record):  # else it has trained nothing, and learnt nothing
+            yield from _curve(path.with_name("metrics.jsonl"), record, MAX_TEXT)
 
 
 def _curve(path: Path, record: Record, limit: int) -> Iterator[Found]:
@@ -441,8 +454,9 @@ def provenance_is_credible(submission: Submission) -> Iterator[Found]:
                 yield path, 1, f"finished in the future ({record.finished[:40]}); set the clock, then {again}."
         except ValueError:
             yield path, 1, f"finished at no time ({record.finished[:40]!r}): {again}."
-        if record.steps < 1 or record.wall_s <= 0:
-            yield path, 1, f"took {record.steps} steps and {record.wall_s} s; a run that trained took some of both."
+        if (record.steps < 1 and not rests_on(record)) or record.wall_s <= 0:
+            took = f"took {record.steps} steps and {record.wall_s} s"
+            yield path, 1, f"{took}; a run that trained took some of both, one that did not names its weights."
         if not {"python", "torch", "numpy"} <= set(record.environment):
             yield path, 1, f"does not name the versions of python, torch and numpy: {again}."
 
@@ -518,3 +532,34 @@ def values_are_believable(submission: Submission) -> Iterator[Found]:
                 f"{what} ({v.tolerance:g}). Check data, units, sign and protocol, and say in the README why it is."
             )
             yield path, line(("claims", places[v.claim])), message
+
+
+@check(
+    "RES-017",
+    "Weights taken from another project are those that it publishes",
+    why="What rests on weights that nobody has any more cannot be repeated, and says nothing of those that are there.",
+    fix="Put the new digest into the preset, run again and publish; or bring the old weights back.",
+    severity=FROM_V1,
+)
+def weights_are_the_published_ones(submission: Submission) -> Iterator[Found]:
+    known: dict[str, str | None] = {}
+    for path, record in usable(submission):
+        if not (named := rests_on(record)):
+            continue
+        address, digest = named
+        if address not in known:
+            known[address] = _published_weights(submission.root, address)
+        if known[address] not in (None, digest):
+            yield path, 1, f"rests on weights {digest[:12]}…, but {address} now has {known[address]:.12}…."
+
+
+def _published_weights(root: Path, address: str) -> str | None:
+    """Their SHA-256; None where there is none to read: weights may be too large to be published."""
+    project, preset, run = address.split("/")
+    path = root / "projects" / project / "results" / preset / run / "weights.safetensors"
+    if any(p.is_symlink() for p in (path, *path.parents[:5])):
+        return None
+    try:
+        return hashlib.sha256(read_bytes(path, MAX_LEFT)).hexdigest()
+    except Unreadable:
+        return None

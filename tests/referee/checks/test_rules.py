@@ -1,6 +1,7 @@
 """Each rule lets a good submission pass and catches what it is for; a change in one place breaks one rule."""
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -38,6 +39,21 @@ def stream(text: str) -> Callable[[list[dict[str, Any]]], Any]:
 
 def source(number: int, text: str) -> Callable[[list[dict[str, Any]]], Any]:
     return lambda cells: cells[number].update(source=[text])
+
+
+CURVE = '{"step": 0, "bound": -90.0}\n'
+OTHERS = "projects/other/results/laptop/k1/weights.safetensors"
+
+
+def other_weights(damage: Any, digest: str) -> None:
+    """A run that trained nothing: it takes the weights of that digest, where another project publishes b"test"."""
+    path = damage.project.root / OTHERS
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"test")
+    taken = {"weights": "other/laptop/k1", "weights_sha256": digest}
+    damage.record(steps=0, config=taken)
+    damage.write("results/laptop/k50/config.json", json.dumps(taken))
+    damage.delete("results/laptop/k50/metrics.jsonl")
 
 
 BAD: list[tuple[str, str, Spoil]] = [
@@ -133,9 +149,11 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("RES-012", "in the future", lambda d: d.record(finished="2999-01-01T00:00:00+00:00")),
     ("RES-012", "at no time", lambda d: d.record(finished="yesterday")),
     ("RES-012", "versions", lambda d: d.record(environment={})),
+    ("RES-012", "took 0 steps and", lambda d: [d.record(steps=0), d.write("results/laptop/k50/metrics.jsonl", CURVE)]),
     ("RES-013", "lists it under 'weights'", lambda d: d.delete("results/laptop/k50/weights.safetensors")),
     ("RES-014", "the very file of laptop/k1", lambda d: share(d, "metrics.jsonl")),
     ("RES-014", "the very file of laptop/k1", lambda d: share(d, "samples.png")),
+    ("RES-017", "now has 9f86d081884c", lambda d: other_weights(d, "0" * 64)),
     # NB
     ("NB-001", "not JSON", lambda d: d.write("toy.ipynb", "{")),
     ("NB-001", "no list of cells", lambda d: d.write("toy.ipynb", "{}")),
@@ -358,6 +376,8 @@ def test_a_mistake_in_one_place_breaks_one_rule(damage: Any) -> None:
         lambda d: d.append("test_toy.py", "def test_b(tmp_path):\n    check_it(tmp_path)\n"),
         lambda d: d.record(score_protocol="trained on all data, L_10 of 100 test images"),
         lambda d: d.write("results/laptop/k50/curve.svg", SVG.format("<path d='M0 0'/>")),
+        lambda d: other_weights(d, hashlib.sha256(b"test").hexdigest()),
+        lambda d: [other_weights(d, "0" * 64), (d.project.root / OTHERS).unlink()],  # too large to be published
     ],
 )
 def test_no_false_alarm(damage: Any, spoil: Spoil) -> None:
