@@ -1,0 +1,1 @@
+"""Denoising Diffusion Probabilistic Models (Ho, Jain & Abbeel, NeurIPS 2020)."""
