@@ -190,8 +190,10 @@ def how_far(s: Standing) -> list[str]:
         seeds = sorted({r.seed for r in runs.values()})
         which = ", ".join(map(str, seeds))
         count = f"{len(group)} ordering{'s' * (len(group) > 1)}"
+        trained = any(r.steps for r in runs.values())
+        how_long = f"{steps} training steps{rest}" if trained else "nothing trained, but taken from another project"
         said.append(
-            f"{count} judged at preset {preset}: {steps} training steps{rest}. One seed each ({which}); "
+            f"{count} judged at preset {preset}: {how_long}. One seed each ({which}); "
             "± is over test examples, not over seeds."
         )
     return said

@@ -159,6 +159,14 @@ def test_an_ordering_says_at_which_preset_and_with_how_much_training_it_was_show
     assert f"{said} of the paper preset's 120,000 training steps (2.5 %). One seed each (7)" in text
 
 
+def test_an_ordering_of_samplers_says_that_nothing_was_trained(tmp_path: Path) -> None:
+    root = two_presets(tmp_path)
+    for run in ("k50", "k5"):
+        publish(root, "toys", "workstation", run, score(), steps=0)
+    text = seen(page_of(load_site(root), "toys")).text
+    assert "1 ordering judged at preset workstation: nothing trained, but taken from another project. One seed" in text
+
+
 def test_the_command_makes_what_stands_beside_it(tmp_path: Path) -> None:
     text = seen(page_of(load_site(two_presets(tmp_path)), "toys")).text
     assert "run it againreferee run toys --preset workstation --only k50,k5" in text
