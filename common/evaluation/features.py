@@ -84,7 +84,6 @@ def lenet(dataset: str) -> Features:
         )
     network = LeNet()
     network.load_state_dict(parse(_verified(WEIGHTS / f"lenet-{dataset}.safetensors", SHA256[dataset])))
-    network.eval().requires_grad_(False)
 
     def compute(codes: Tensor) -> Tensor:
         device = next(network.parameters()).device
@@ -117,7 +116,8 @@ def inception() -> Features:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
         raise ConfigError(
-            f"the FID needs torch-fidelity, which is not installed here ({error}): pip install torch-fidelity"
+            f"the FID needs torch-fidelity, which cannot be imported here ({error}). In the repository's folder: "
+            "pip install -e '.[fid]'"
         ) from None
     try:
         network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval()

@@ -127,7 +127,7 @@ def test_the_stated_accuracy(dataset: str, test_accuracy: float, monkeypatch: py
 
 def test_without_torch_fidelity_one_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(ConfigError, match="pip install torch-fidelity"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[fid\]'"):
         inception()
 
 
