@@ -5,6 +5,7 @@ Every reader takes a path and returns an array, or raises `Unreadable` with a re
 """
 
 import gzip
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -59,6 +60,33 @@ def amat(columns: int) -> Reader:
         if values.size == 0 or values.size % columns:
             raise Unreadable(f"is truncated ({values.size} values, not a multiple of {columns})")
         return values.reshape(-1, columns)
+
+    return read
+
+
+def tar_records(members: tuple[str, ...], size: int) -> Reader:
+    """Files of fixed-size records, joined, from a tar archive, gzipped or not -> uint8 (records, size).
+
+    Members are read where they are: nothing is unpacked, so no name in the archive can lead anywhere.
+    """
+
+    def read(path: Path) -> Array:
+        parts = []
+        try:
+            with tarfile.open(path) as archive:
+                for name in members:
+                    stream = archive.extractfile(name)
+                    if stream is None:
+                        raise Unreadable(f"has a {name} that is not a file")
+                    content = stream.read()
+                    if not content or len(content) % size:
+                        raise Unreadable(f"has a {name} of {len(content)} bytes, not a multiple of {size}")
+                    parts.append(np.frombuffer(content, np.uint8).reshape(-1, size))
+        except KeyError as error:
+            raise Unreadable(f"has no {error.args[0]!r}" if error.args else "lacks a member") from error
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise Unreadable(f"is not a tar archive, or is truncated ({error})") from error
+        return np.concatenate(parts)
 
     return read
 

@@ -44,7 +44,8 @@ class DataSet:
         the digest is only asked when the content as a whole is wrong, to name the file at fault.
     layouts: the sets of files that the arrays can be read from.
     assemble: arrays -> {"train", "val", "test"}.
-    sha256: digest of the splits. None: not known yet, see `_trust_on_first_use`.
+    sha256: digest of the splits. None: not known yet, see `_trust_on_first_use`; or `files_sha256` are.
+    files_sha256: file -> digest of its bytes, where that is what has been published, for every file.
     bundled: for data that come with an installed package: no files, the arrays themselves.
     """
 
@@ -58,6 +59,7 @@ class DataSet:
     sources: tuple[Source, ...] = ()
     installed: tuple[Path, ...] = ()
     bundled: Callable[[], Mapping[str, Array]] | None = None
+    files_sha256: Mapping[str, str] | None = None
 
     @property
     def files(self) -> list[str]:
@@ -80,6 +82,8 @@ def load(name: str, root: str | Path | None = None) -> Data:
             50k / 10k / 10k.
         dynamic_mnist: mnist for `Binarise`: grey train and val; test drawn once and for all, values
             {0, 255}.
+        cifar10: (N, 3, 32, 32), 10 classes, 45,000 / 5,000 / 10,000: val is the last 5,000 of the training images;
+            `trainval` has all 50,000.
         omniglot: (N, 1, 28, 28) grey, 50 alphabets, split as Burda, Grosse & Salakhutdinov 2016
             have it: 23,000 / 1,345 / 8,070. No digest of it has been published and none is pinned:
             the content first used is recorded in the cache, with a warning, and must stay.
@@ -200,6 +204,11 @@ class _Faults(Exception):
 
 def _read_layout(entry: DataSet, layout: Layout, folder: Path, source: str) -> Data:
     arrays: dict[str, Array] = {}
+    for file, pinned_digest in (entry.files_sha256 or {}).items():
+        with open(folder / file, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != pinned_digest:
+            raise _Faults({file: f"is not the known file (SHA-256 {found[:16]}…, not {pinned_digest[:16]}…)"})
     for name, (file, reader) in layout.items():
         try:
             array = arrays[name] = reader(folder / file)
@@ -222,7 +231,7 @@ def _read_layout(entry: DataSet, layout: Layout, folder: Path, source: str) -> D
 
 def _verified(entry: DataSet, splits: Splits, source: str) -> Data:
     digest = content_digest(splits)
-    known = entry.sha256 or _trust_on_first_use(entry, digest)
+    known = entry.sha256 or (digest if entry.files_sha256 else _trust_on_first_use(entry, digest))
     if digest != known:
         raise _Mismatch(f"SHA-256 {digest[:16]}…, not {known[:16]}…")
     return Data(entry.name, **splits, levels=entry.levels, source=source, sha256=digest)
@@ -309,6 +318,18 @@ def _mnist(arrays: Mapping[str, Array]) -> Splits:
         "val": val,
         "test": _split(arrays["test_images"], arrays["test_labels"]),
     }
+
+
+def _cifar10(arrays: Mapping[str, Array]) -> Splits:
+    """Records of a label and 3 x 1,024 colours, row by row; train has all of the five batches but val, the end."""
+
+    def split(records: Array) -> Split:
+        x = np.array(records[:, 1:], order="C").reshape(-1, 3, 32, 32)
+        return Split(torch.from_numpy(x), torch.from_numpy(records[:, 0].astype(np.int64)))
+
+    whole = split(arrays["train"])
+    train, val = _cut(whole, len(whole) - len(whole) // 10, len(whole) // 10)
+    return {"train": train, "val": val, "test": split(arrays["test"])}
 
 
 def _dynamic_mnist(arrays: Mapping[str, Array]) -> Splits:
@@ -455,6 +476,13 @@ def _made_source(name: str) -> Address:
     return Address({f"{name}.npz": f"https://github.com/mgermain/MADE/raw/master/datasets/{name}.npz"})
 
 
+_CIFAR10 = "cifar-10-binary.tar.gz"  # its authors' binary version; the other one is pickled
+
+
+def _cifar_batches(*names: str) -> Reader:
+    return formats.tar_records(tuple(f"cifar-10-batches-bin/{name}.bin" for name in names), size=1 + 3 * 32 * 32)
+
+
 REGISTRY: dict[str, DataSet] = {
     entry.name: entry
     for entry in (
@@ -553,6 +581,22 @@ REGISTRY: dict[str, DataSet] = {
                     }
                 ),
             ),
+        ),
+        DataSet(
+            name="cifar10",
+            folders=("cifar10", "cifar-10", "CIFAR10"),
+            arrays={"train": ((50_000, 3_073), None), "test": ((10_000, 3_073), None)},
+            layouts=(
+                {
+                    "train": (_CIFAR10, _cifar_batches(*(f"data_batch_{i}" for i in range(1, 6)))),
+                    "test": (_CIFAR10, _cifar_batches("test_batch")),
+                },
+            ),
+            assemble=_cifar10,
+            levels=256,
+            sha256=None,
+            files_sha256={_CIFAR10: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
+            sources=(Address({_CIFAR10: f"https://www.cs.toronto.edu/~kriz/{_CIFAR10}"}),),
         ),
         DataSet(
             name="omniglot",

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from common import plotting, probes
-from common.data import Batch, Batches, Data, bits_per_dim, load
+from common.data import Batch, Batches, Data, Split, bits_per_dim, load
 from common.data.centred import Centred
 from common.errors import ConfigError
 from common.evaluation.features import Features, inception, lenet, raw_pixels
@@ -243,6 +243,11 @@ def process(config: Config, levels: int = 256) -> Diffusion:
 # -- Training (Algorithm 1; appendix B) --------------------------------------------------------------------------------
 
 
+def training_split(data: Data) -> Split:
+    """All that is not test on CIFAR10, where nothing is chosen by validation; elsewhere without the validation set."""
+    return data.trainval if data.name == "cifar10" else data.train
+
+
 def build(config: Config) -> UNet:
     """The untrained network, initialised from the configuration's seed."""
     torch.manual_seed(config.seed)
@@ -256,7 +261,7 @@ def train(config: Config, run: Run) -> nn.Module:
     network, centred, diffusion = build(config), Centred(data.levels), process(config, data.levels)
     place(network, run.device, channels_last=True)
     adam = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
-    batches = Batches(data.train, config.batch_size, seed=config.seed, device=run.device)
+    batches = Batches(training_split(data), config.batch_size, seed=config.seed, device=run.device)
     generator = torch.Generator(run.device).manual_seed(config.seed)
     state = State(network, {"adam": adam}, generator, EMA(network, config.ema))
 
@@ -316,7 +321,7 @@ def evaluate(config: Config, network: nn.Module, run: Run) -> list[Score]:
     codes = centred.decode(sample(config, chain, network, config.samples, generator)).cpu()
     how = {"split": "train", "weights": "ema", "protocol": f"chains of {chain.T} steps, sigma_t^2 = {chain.variance}"}
     resamples = torch.Generator().manual_seed(0)
-    return [*scores, frechet_score(features(config, data), codes, data.train.x, generator=resamples, **how)]
+    return [*scores, frechet_score(features(config, data), codes, training_split(data).x, generator=resamples, **how)]
 
 
 def interpolate(chain: Diffusion, network: Network, ends: Tensor, t: int, generator: torch.Generator) -> Tensor:

@@ -1,9 +1,11 @@
 """Readers: right arrays from right files, a reason from wrong ones, and no code run from any."""
 
 import gzip
+import io
 import os
 import pickle
 import struct
+import tarfile
 
 import numpy as np
 import pytest
@@ -84,7 +86,31 @@ def test_mat(tmp_path):
             formats.mat("ff")(path)
 
 
-@pytest.mark.parametrize("reader", [formats.idx, formats.amat(4), formats.npz("a"), formats.mat("a")])
+def test_records_of_an_archive(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in (("b", bytes(range(6))), ("c", bytes(range(6, 9))), ("odd", b"12"), ("none", b"")):
+            member = tarfile.TarInfo(f"folder/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        folder = tarfile.TarInfo("folder/d")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    read = formats.tar_records(("folder/b", "folder/c"), 3)
+    assert np.array_equal(read(path), np.arange(9).reshape(3, 3))
+    for name, words in (("odd", "multiple of 3"), ("none", "multiple of 3"), ("e", "folder/e"), ("d", "not a file")):
+        with pytest.raises(Unreadable, match=words):
+            formats.tar_records((f"folder/{name}",), 3)(path)
+    whole = path.read_bytes()
+    for size in (0, 20, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(Unreadable):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "reader", [formats.idx, formats.amat(4), formats.npz("a"), formats.mat("a"), formats.tar_records(("a",), 1)]
+)
 @pytest.mark.parametrize("wrap", [lambda x: x, gzip.compress], ids=["bare", "gzipped"])
 def test_a_pickle_is_never_loaded(reader, wrap, tmp_path):
     (tmp_path / "a").write_bytes(wrap(pickle.dumps(Payload(tmp_path / "executed"))))

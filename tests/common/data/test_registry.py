@@ -2,10 +2,13 @@
 
 import errno
 import gzip
+import hashlib
+import io
 import multiprocessing
 import os
 import pickle
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,7 +243,7 @@ def test_what_a_killed_process_left_behind_is_removed(server, tmp_path):
 
 def test_names():
     assert set(names()) >= {"mnist", "fashion_mnist", "binarized_mnist", "dynamic_mnist", "digits"}
-    assert set(names()) >= {"omniglot", "frey_faces", "uci_dna", "uci_mushrooms", "uci_nips"}
+    assert set(names()) >= {"cifar10", "omniglot", "frey_faces", "uci_dna", "uci_mushrooms", "uci_nips"}
 
 
 EXPECTED = {
@@ -363,6 +366,54 @@ def test_omniglot_is_upright_and_split_like_the_paper(small_omniglot, tmp_path):
     assert data.val.y is not None
     assert data.val.y.tolist() == alphabets["target"][order[-5:]].tolist()
     assert (data.val.x[4, 0].T.flatten().numpy() == codes["data"][:, order[-1]]).all()
+
+
+@pytest.fixture
+def small_cifar10(monkeypatch, tmp_path):
+    """The archive with 20 images in each of its six batches instead of 10,000."""
+    records = np.random.default_rng(0).integers(0, 256, (120, 3_073)).astype(np.uint8)
+    records[:, 0] %= 10
+
+    def write(folder: Path, records: np.ndarray) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "cifar-10-binary.tar.gz"
+        batches = [f"data_batch_{i}" for i in (3, 1, 5, 2, 4)] + ["test_batch"]  # in the real archive's disorder
+        parts = dict(zip(sorted(batches), np.split(records, 6), strict=True))
+        with tarfile.open(path, "w:gz") as archive:
+            for name in batches:
+                member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+                member.size = parts[name].size
+                archive.addfile(member, io.BytesIO(parts[name].tobytes()))
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    digest = write(tmp_path / "a/cifar10", records)
+    entry = replace(
+        registry.REGISTRY["cifar10"],
+        arrays={"train": ((100, 3_073), None), "test": ((20, 3_073), None)},
+        files_sha256={"cifar-10-binary.tar.gz": digest},
+        sources=(),
+    )
+    monkeypatch.setitem(registry.REGISTRY, "cifar10", entry)
+    return records, write
+
+
+def test_cifar10_is_in_order_and_colour(small_cifar10, tmp_path, recwarn):
+    records, _ = small_cifar10
+    data = load("cifar10", tmp_path / "a")
+    assert not recwarn.list, "the file's digest is known, there is nothing to trust"
+    assert [len(split) for split in (data.train, data.val, data.test)] == [90, 10, 20]
+    assert data.train.y is not None
+    assert data.trainval.y.tolist() == records[:100, 0].tolist()
+    assert torch.equal(data.trainval.x.flatten(1), torch.from_numpy(records[:100, 1:]))
+    # A record is a label, 1,024 reds row by row, the greens, the blues.
+    assert data.test.x[3, 2, 5, 7] == records[103, 1 + 2 * 1024 + 5 * 32 + 7]
+
+
+def test_cifar10_of_another_archive_is_refused(small_cifar10, tmp_path):
+    records, write = small_cifar10
+    write(tmp_path / "b/cifar10", np.where(records == 7, 8, records).astype(np.uint8))
+    with pytest.warns(UserWarning, match="not the known file"), pytest.raises(DataError):
+        load("cifar10", tmp_path / "b")
 
 
 def test_without_a_pinned_digest_the_first_content_must_stay(small_omniglot, tmp_path, recwarn):
