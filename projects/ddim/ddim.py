@@ -36,7 +36,8 @@ import torch
 from torch import Tensor, nn
 
 from common import plotting, probes, weights
-from common.data import Data, Scale, load
+from common.data import Data, load
+from common.data.centred import Centred
 from common.errors import ConfigError
 from common.evaluation.features import Features, inception, lenet, raw_pixels
 from common.evaluation.frechet import frechet_score
@@ -73,7 +74,7 @@ class Config:
     # What is measured
     samples: int = 50_000  # for the Fréchet distance
     reconstructions: int = 0  # test images that are encoded and decoded (section 5.4); without randomness only
-    latents: int = 0  # x_T whose images are compared with those of a longer trajectory (section 5.2)
+    latents: int = 0  # of the samples: compared with the images of a longer trajectory without noise (section 5.2)
     S_longer: int = 1000  # dim(tau) of that
     batch_size: int = 500
     seed: int = 0
@@ -90,8 +91,8 @@ class Config:
             raise ConfigError(f"reconstructions, eta = {self.eta}: only a sampler without randomness goes back.")
         if not 0 < self.beta_1 <= self.beta_T or not self.beta_T * 1000 / self.T < 1:
             raise ConfigError(f"T = {self.T}, beta up to {self.beta_T}: 0 < beta_1 <= beta_T < T / 1000 is needed.")
-        if min(self.samples, self.batch_size) < 1 or min(self.reconstructions, self.latents) < 0:
-            raise ConfigError("samples and batch_size must be positive, reconstructions and latents at least 0.")
+        if min(self.samples, self.batch_size) < 1 or self.reconstructions < 0 or not 0 <= self.latents <= self.samples:
+            raise ConfigError("samples and batch_size are 1 or more, reconstructions 0 or more, latents 0 to samples.")
 
 
 # -- The process, and sub-sequences of it ------------------------------------------------------------------------------
@@ -210,11 +211,6 @@ def denoiser_of(config: Config, network: nn.Module) -> EpsilonDenoiser:
 # -- Evaluation (section 5) --------------------------------------------------------------------------------------------
 
 
-def to_pixels(x: Tensor, levels: int) -> Tensor:
-    """From [-1, 1] to the nearest codes, uint8."""
-    return Scale(levels).decode((x + 1) / 2)
-
-
 def latents(config: Config, n: int) -> Tensor:
     """The first n x_T: the same for every run of the same seed, whatever its S and eta."""
     shape = SHAPES[config.dataset]
@@ -264,43 +260,32 @@ def latent_distance(x: Tensor, y: Tensor) -> Tensor:
 @functools.lru_cache(maxsize=1)  # they are measured, then shown
 def samples(config: Config, network: nn.Module, levels: int) -> Tensor:
     """The images of the first `config.samples` latents: codes, uint8 (N, C, H, W)."""
-    return to_pixels(draw(config, network, latents(config, config.samples), config.S), levels)
+    return Centred(levels).decode(draw(config, network, latents(config, config.samples), config.S))
 
 
 def evaluate(config: Config, network: nn.Module, run: Run) -> list[Score]:
     """Table 1: the Fréchet distance of samples. Table 2: reconstruction errors. Section 5.2: how far latents decide."""
     data = run.uses(load(config.dataset))
-    assert data.levels is not None
-    scores = [
-        frechet_score(
-            features(config, data),
-            samples(config, network, data.levels),
-            data.train.x,
-            split="train",
-            generator=torch.Generator().manual_seed(0),
-            protocol=f"weights {config.weights}, {config.spacing} tau",
-            weights="ema",
+    codes, centred = samples(config, network, data.levels), Centred(data.levels)
+    how = {"split": "train", "weights": "ema", "protocol": f"weights {config.weights}, {config.spacing} tau"}
+    generator = torch.Generator().manual_seed(0)
+    found = [frechet_score(features(config, data), codes, data.train.x, generator=generator, **how)]
+
+    def score(name: str, unit: str, values: Tensor, protocol: str) -> None:
+        run.examples[name] = values
+        found.append(
+            mean_score(values, name, unit=unit, kind="estimate", split="test", protocol=protocol, weights="ema")
         )
-    ]
-    if config.reconstructions:
-        x_0 = 2 * Scale(data.levels).encode(data.test.x[: config.reconstructions])[0] - 1
-        error = (reconstruct(config, network, x_0) - x_0) / 2  # of pixels from 0 to 1
-        run.examples["reconstruction_error"] = error.square().flatten(1).mean(1)
-        protocol = f"{config.dataset}, {len(x_0)} test images"
-        scores.append(_score(run, "reconstruction_error", "MSE", "test", protocol))
-    if config.latents:
-        x_T = latents(config, config.latents)
-        x, longer = draw(config, network, x_T, config.S), draw(config, network, x_T, config.S_longer, noisy=False)
-        run.examples["latent_distance"] = latent_distance(x, longer)
-        protocol = f"{config.latents} latents, against {config.S_longer} steps without noise"
-        scores.append(_score(run, "latent_distance", "ratio", "test", protocol))
-    return scores
 
-
-def _score(run: Run, name: str, unit: str, split: str, protocol: str) -> Score:
-    return mean_score(
-        run.examples[name], name, unit=unit, kind="estimate", split=split, protocol=protocol, weights="ema"
-    )
+    if n := config.reconstructions:
+        x_0, _ = centred.encode(data.test.x[:n])
+        errors = (reconstruct(config, network, x_0) - x_0) / 2  # of pixels from 0 to 1
+        score("reconstruction_error", "MSE", errors.square().flatten(1).mean(1), f"{config.dataset}, {n} test images")
+    if n := config.latents:
+        longer = centred.decode(draw(config, network, latents(config, n), config.S_longer, noisy=False))
+        protocol = f"{n} latents, against {config.S_longer} steps without noise"
+        score("latent_distance", "ratio", latent_distance(codes[:n].float(), longer.float()), protocol)
+    return found
 
 
 def illustrate(config: Config, network: nn.Module, run: Run) -> None:
@@ -311,14 +296,12 @@ def illustrate(config: Config, network: nn.Module, run: Run) -> None:
     images above their reconstructions.
     """
     data = load(config.dataset)
-    assert data.levels is not None
-    unit = Scale(data.levels)
-    codes = samples(config, network, data.levels)[:64]
-    plotting.image_grid(unit.encode(codes)[0], run.directory / "samples.png", columns=8)
+    centred = Centred(data.levels)
 
     def picture(x: Tensor, name: str, columns: int) -> None:
         plotting.image_grid((x + 1) / 2, run.directory / name, columns=columns)
 
+    picture(centred.encode(samples(config, network, data.levels)[:64])[0], "samples.png", 8)
     if config.eta > 0 or not config.latents:
         return
     x_T = latents(config, 12)
@@ -327,7 +310,7 @@ def illustrate(config: Config, network: nn.Module, run: Run) -> None:
     a, b = x_T.chunk(2)
     between = torch.stack([slerp(a, b, i / 10) for i in range(11)], 1).flatten(0, 1)
     picture(draw(config, network, between, config.S), "interpolation.png", 11)
-    x_0 = 2 * unit.encode(data.test.x[:12])[0] - 1
+    x_0, _ = centred.encode(data.test.x[:12])
     picture(torch.cat([x_0, reconstruct(config, network, x_0)]), "reconstruction.png", len(x_0))
 
 
@@ -337,7 +320,7 @@ UNET = {"multipliers": (1, 2), "blocks": 1, "spacing": "linear"}  # linear: the 
 TINY = {"dataset": "digits", "weights": "ddpm/smoke/eps-simple", "base": 16, "samples": 200, "S_longer": 50, **UNET}
 SMALL = {"dataset": "mnist", "weights": "ddpm/laptop/eps-simple", "base": 32, "patch": 2, "samples": 300, **UNET}
 TINY["weights_sha256"] = ""
-SMALL |= {"weights_sha256": "", "S_longer": 100, "batch_size": 100}
+SMALL |= {"weights_sha256": "", "S_longer": 200, "batch_size": 100}
 
 
 def table(lengths: Sequence[int], *etas: float, larger: bool = False, **settings: Any) -> dict[str, Config]:
@@ -356,8 +339,8 @@ PRESETS: dict[str, dict[str, Config]] = {
     | table((10,), 1, latents=50, **TINY)
     | table((10,), 1, larger=True, **TINY),
     # Minutes: MNIST.
-    "laptop": table(FEW, 0, reconstructions=100, latents=100, **SMALL)
-    | table(FEW, 1, latents=100, **SMALL)
+    "laptop": table(FEW, 0, reconstructions=100, latents=50, **SMALL)
+    | table(FEW, 1, latents=50, **SMALL)
     | table(FEW, 0.5, **SMALL)
     | table((*FEW, 1000), 1, larger=True, **SMALL)
     | table((1000,), 0, **SMALL),
@@ -383,6 +366,17 @@ def probe_sampler() -> probes.ProbeResult:
     return probes.sampler(ddim, steps=250, order=1, sigma_max=math.sqrt((1 - alpha_T) / alpha_T))
 
 
+def probe_schedule() -> probes.ProbeResult:
+    """alpha, and x0_hat from what the network says (eq. 9)."""
+    alpha = schedule(WHOLE)
+
+    def to_x0(x_t: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        said = [EpsilonDenoiser(lambda x, t, i=i: eps[i : i + 1], alpha[1:]) for i in range(len(t))]
+        return torch.cat([predict(said[i], x_t[i : i + 1], float(alpha[t[i]]))[0] for i in range(len(t))])
+
+    return probes.schedule(alpha[1:], to_x0={"eps": to_x0})
+
+
 def probe_invariance() -> probes.ProbeResult:
     """The image of a latent does not depend on what else is in the batch."""
     config = Config(dataset="digits", base=8, multipliers=(1, 2), blocks=1, S=5, S_longer=5)
@@ -396,5 +390,6 @@ def probe_invariance() -> probes.ProbeResult:
 
 PROBES = {
     "sampler": probe_sampler,
+    "schedule": probe_schedule,
     "invariance": probe_invariance,
 }
