@@ -1,16 +1,14 @@
 """Density estimation using Real NVP. Dinh, Sohl-Dickstein & Bengio, ICLR 2017. https://arxiv.org/abs/1605.08803
 
-An invertible map f from data to noise, whose Jacobian has a cheap determinant, gives an exact density:
+An invertible map f from data to noise, whose Jacobian has a cheap determinant, gives an exact density. A coupling layer
+changes one part of x by numbers computed from the other, which it leaves alone: its Jacobian is triangular, the
+log-determinant a sum, and s and t are arbitrary networks, for inverting needs no inverse of them.
 
     log p_X(x) = log p_Z(f(x)) + log |det df(x)/dx|            p_Z = N(0, I)
-
-A coupling layer changes one part of x by numbers computed from the other, which it leaves alone (b: a mask). The
-Jacobian is triangular, its log-determinant a sum; s and t are arbitrary networks, inverting needs no inverse of them:
-
     y = b x + (1 - b) (x exp(s(b x)) + t(b x))                 x = b y + (1 - b) (y - t(b y)) exp(-s(b y))
 
-Layers with alternating masks, batch normalisation as a layer of the flow, and scales, at each of which half of the
-variables are "factored out", make the model. With dense networks, on vectors, it is the Real NVP of Papamakarios,
+Such layers with alternating masks b, batch normalisation as a layer of the flow, and scales, at each of which half of
+the variables are "factored out", make the model. With dense networks, on vectors, it is the Real NVP of Papamakarios,
 Pavlakou & Murray 2017, "MAF" here. Sections and equations are the paper's.
 
 Notation     here           shape                 paper
@@ -24,12 +22,9 @@ Notation     here           shape                 paper
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -40,10 +35,12 @@ from common.distributions import standard_normal_log_prob
 from common.errors import ConfigError
 from common.evaluation.density import density_scores, log_probs
 from common.experiment import Run
+from common.nn.chain import Chain, Squeeze
 from common.nn.dense import dense
 from common.nn.gaussian import Gaussians
 from common.nn.resnet import ResNet
 from common.plotting_plane import density_picture
+from common.probes.instances import jittered, run_in, trained
 from common.records import Score
 from common.training import State, place, sgd_step
 from common.training.early import fit_until_worse
@@ -80,21 +77,21 @@ class Config:
         for name in ("couplings", "channels", "batch_size", "steps", "val_every", "val_examples", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be positive.")
-        if self.dataset in toy.names() and self.model != "flat":
-            raise ConfigError(f"model = {self.model}: points in the plane ({self.dataset}) take the flat model only.")
+        if self.dataset not in SHAPES and self.model != "flat":
+            raise ConfigError(f"model = {self.model}: points in the plane, {self.dataset}, take the flat model only.")
 
 
 # -- Layers: forward x -> (y, ldj), inverse y -> x ---------------------------------------------------------------------
 
 
-def checkerboard(channels: int, height: int, width: int) -> Tensor:
+def checkerboard(C: int, H: int, W: int) -> Tensor:
     """1 where row + column is odd (section 3.4, figure 3)."""
-    return (torch.arange(height)[:, None] + torch.arange(width)).remainder(2).float().repeat(channels, 1, 1)
+    return (torch.arange(H)[:, None] + torch.arange(W)).remainder(2).float().repeat(C, 1, 1)
 
 
-def channelwise(channels: int, height: int, width: int) -> Tensor:
+def channelwise(C: int, H: int, W: int) -> Tensor:
     """1 in the first half of the channels (section 3.4, figure 3)."""
-    return (torch.arange(channels) < channels // 2).float()[:, None, None].repeat(1, height, width)
+    return (torch.arange(C) < C // 2).float()[:, None, None].repeat(1, H, W)
 
 
 class Coupling(nn.Module):
@@ -122,13 +119,10 @@ class Coupling(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation, x -> (x - mu) / sqrt(var + eps), as a layer of the flow (section 3.7, appendix E).
 
-    In training, mu and var are by `mode`
-
-        running   averages over recent minibatches, rho mu + (1 - rho) mu_batch, corrected for their start as Adam's
-                  are; the gradient passes through the present minibatch's part alone (appendix E)
-        batch     the present minibatch's (MAF)
-
-    In evaluation they are buffers: the averages, or what `calibrate` put there; 0 and 1 before any training.
+    mode: in training, "running" takes averages over recent minibatches, rho mu + (1 - rho) mu_batch, corrected for their
+    start as Adam's are; the gradient passes through the present minibatch's part alone (appendix E). "batch" takes the
+    present minibatch's (MAF). In evaluation mu and var are buffers: the averages, or what `calibrate` put there; 0 and
+    1 before any training.
     affine: exp(log_gamma) and beta follow (MAF).
     """
 
@@ -137,11 +131,10 @@ class BatchNorm(nn.Module):
     def __init__(self, channels: int, mode: str, *, affine: bool) -> None:
         super().__init__()
         self.mode = mode
-        for name, start in (("mu", 0.0), ("var", 1.0)):
-            self.register_buffer(name, torch.full((channels,), start))
+        self.register_buffer("mu", torch.zeros(channels))
+        self.register_buffer("var", torch.ones(channels))
         self.register_buffer("count", torch.zeros(()))
-        self.log_gamma = nn.Parameter(torch.zeros(channels), requires_grad=affine)
-        self.beta = nn.Parameter(torch.zeros(channels), requires_grad=affine)
+        self.log_gamma, self.beta = (nn.Parameter(torch.zeros(channels), requires_grad=affine) for _ in range(2))
 
     @staticmethod
     def moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,35 +166,6 @@ class BatchNorm(nn.Module):
         scale = (0.5 * (self.var + self.eps).log() - self.log_gamma).exp()
         mu, scale, beta = (each.view(-1, *[1] * (y.dim() - 2)) for each in (self.mu, scale, self.beta))
         return (y - beta) * scale + mu
-
-
-class Squeeze(nn.Module):
-    """2 x 2 pixels become 4 channels: (B, C, H, W) -> (B, 4 C, H/2, W/2) (section 3.6)."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return F.pixel_unshuffle(x, 2), x.new_zeros(len(x))
-
-    def inverse(self, y: Tensor) -> Tensor:
-        return F.pixel_shuffle(y, 2)
-
-
-class Chain(nn.ModuleList):
-    """Layers one after the other; log-determinants add up (eqs. 10 to 12)."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        ldj = x.new_zeros(len(x))
-        for layer in self:
-            x, more = layer(x)
-            ldj = ldj + more
-        return x, ldj
-
-    def inverse(self, y: Tensor) -> Tensor:
-        for layer in reversed(self):
-            y = layer.inverse(y)
-        return y
-
-
-# -- s and t -----------------------------------------------------------------------------------------------------------
 
 
 class Dense(nn.Module):
@@ -261,9 +225,10 @@ class RealNVP(nn.Module):
                 b = 1 - b
             return chain
 
+        self.start = (math.prod(shape),) if flat else shape
         if flat:
-            self.parts = [(math.prod(shape),)]
-            self.f.append(couplings(config.couplings, torch.arange(math.prod(shape)).remainder(2).float()))
+            self.parts.append(self.start)
+            self.f.append(couplings(config.couplings, torch.arange(*self.start).remainder(2).float()))
             return
         C, H, W = shape
         for _ in range(config.scales):
@@ -279,14 +244,13 @@ class RealNVP(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x -> z = (z^(1), ..., z^(L)) (B, D), ldj (eqs. 13 to 16)."""
-        h, z, ldj = x.view(len(x), *self.shape if len(self.parts[0]) == 3 else (-1,)), [], 0.0
-        for i, f in enumerate(self.f):
+        h, z, ldj = x.view(len(x), *self.start), [], 0.0
+        for i, f in enumerate(self.f, start=1):
             h, more = f(h)
             ldj = ldj + more
-            if i < len(self.f) - 1:
-                factored_out, h = h.chunk(2, 1)
-                z.append(factored_out.flatten(1))
-        return torch.cat([*z, h.flatten(1)], 1), ldj
+            factored_out, h = h.chunk(2, 1) if i < len(self.f) else (h, None)
+            z.append(factored_out.flatten(1))
+        return torch.cat(z, 1), ldj
 
     def inverse(self, z: Tensor) -> Tensor:
         """z (B, D) -> x (B, *shape)."""
@@ -331,25 +295,22 @@ class RealNVP(nn.Module):
         return self.inverse(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])
 
 
-# -- Training ----------------------------------------------------------------------------------------------------------
+# -- Training and evaluation --------------------------------------------------------------------------------------------
 
 
 def build(config: Config) -> RealNVP | Gaussians:
     """The untrained model, initialised from the configuration's seed."""
     torch.manual_seed(config.seed)
-    shape = SHAPES.get(config.dataset, (2,))
-    if config.model in ("flat", "multiscale"):
-        return RealNVP(config, shape)
-    return Gaussians(shape, components=10 if config.model == "class_gaussians" else 1)
+    shape, components = SHAPES.get(config.dataset, (2,)), {"gaussian": 1, "class_gaussians": 10}
+    return Gaussians(shape, components[config.model]) if config.model in components else RealNVP(config, shape)
 
 
 def descent(config: Config, model: RealNVP) -> Adam:
     """Adam, with the gradient of l2 times the sum of squares of what it is to keep small."""
-    small = [config.model == "flat" or name.endswith("original0") for name, _ in model.named_parameters()]
-    kept, free = (
-        [p for p, yes in zip(model.parameters(), small, strict=True) if yes == want] for want in (True, False)
-    )
-    return Adam([{"params": kept, "weight_decay": 2 * config.l2}, {"params": free}], lr=config.step_size)
+    small, free = [], []
+    for name, parameter in model.named_parameters():
+        (small if config.model == "flat" or name.endswith("original0") else free).append(parameter)
+    return Adam([{"params": small, "weight_decay": 2 * config.l2}, {"params": free}], lr=config.step_size)
 
 
 def train(config: Config, run: Run) -> RealNVP | Gaussians:
@@ -361,17 +322,16 @@ def train(config: Config, run: Run) -> RealNVP | Gaussians:
         model.fit(x_train, data.images.train.y if len(model.mean) > 1 else None)
         return model
 
-    once, by_batch = config.noise == "once", config.batch_norm == "batch"
+    once, by_batch, optimizer = config.noise == "once", config.batch_norm == "batch", descent(config, model)
     split = Split(x_train) if once else data.images.train
     batches = Batches(split, config.batch_size, seed=config.seed, device=run.device)
-    optimizer = descent(config, model)
 
     def step(state: State, batch: Batch) -> dict[str, Tensor]:
         model.train()
         x = batch.x
         if config.flips:
-            mirrored = torch.rand(len(x), 1, 1, 1, generator=state.generator, device=x.device) < 0.5
-            x = torch.where(mirrored, x.flip(3), x)
+            chance = torch.rand(len(x), 1, 1, 1, generator=state.generator, device=x.device)
+            x = torch.where(chance < 0.5, x.flip(3), x)
         if not once:
             x, _ = data.preprocess.encode(x, state.generator)
         return sgd_step(lambda x: (-model.log_prob(x).mean(), {}), optimizer, x, amp="bf16" if config.bf16 else None)
@@ -389,9 +349,6 @@ def train(config: Config, run: Run) -> RealNVP | Gaussians:
     return model
 
 
-# -- Evaluation --------------------------------------------------------------------------------------------------------
-
-
 def evaluate(config: Config, model: RealNVP | Gaussians, run: Run) -> list[Score]:
     """Log-density of test and validation examples in the model's space, and bits per dimension of images."""
     scores, values = density_scores(model, Continuous(config.dataset, config.alpha, run.uses), run.device)
@@ -405,8 +362,8 @@ def illustrate(config: Config, model: RealNVP | Gaussians, run: Run) -> None:
     data, generator = Continuous(config.dataset, config.alpha), torch.Generator().manual_seed(config.seed)
     model = model.cpu().eval()
     if data.density is not None:
-        drawn = model.sample(5000, generator=generator)
-        density_picture(run.directory / "samples.png", data.density, model.log_prob, drawn)
+        path, drawn = run.directory / "samples.png", model.sample(5000, generator=generator)
+        density_picture(path, data.density, model.log_prob, drawn)
         return
 
     def show(x: Tensor, name: str, columns: int) -> None:
@@ -416,8 +373,8 @@ def illustrate(config: Config, model: RealNVP | Gaussians, run: Run) -> None:
     if isinstance(model, RealNVP):
         rows = [model.sample(10, temperature=t, generator=generator.manual_seed(1)) for t in (1.0, 0.9, 0.8, 0.7, 0.5)]
         show(torch.cat(rows), "temperatures.png", 10)
-        corners = data.split("val")[0][:4]
-        show(model.manifold(corners, torch.linspace(0, math.pi / 2, 8)).flatten(0, 1), "manifold.png", 8)
+        between = model.manifold(data.split("val")[0][:4], torch.linspace(0, math.pi / 2, 8))
+        show(between.flatten(0, 1), "manifold.png", 8)
 
 
 # -- Presets -----------------------------------------------------------------------------------------------------------
@@ -458,47 +415,34 @@ PRESETS: dict[str, dict[str, Config]] = {
 # -- Probes ------------------------------------------------------------------------------------------------------------
 
 
+SMALLEST = {"model": "multiscale", "batch_norm": "running", "scales": 1, "channels": 4, "blocks": 1}
+
+
 def tiny(shape: tuple[int, ...], **settings: Any) -> RealNVP:
-    """A model in float64 far from the identity, batch statistics included."""
+    """In float64, far from the identity."""
     torch.manual_seed(0)
-    model = RealNVP(Config(scales=1, channels=4, blocks=1, hidden=(8,), couplings=4, **settings), shape).double()
-    for name, value in model.state_dict().items():
-        if name.endswith("var"):
-            value.uniform_(0.5, 2)
-        elif not name.endswith(("original0", "original1", "count", "num_batches_tracked")):
-            nn.init.normal_(value, std=0.3)
-    return model.eval()
-
-
-def trained(config: Config, directory: str | Path) -> RealNVP | Gaussians:
-    return train(config, Run(Path(directory), torch.device("cpu"), {}, config.seed, progress=False))
+    return jittered(RealNVP(Config(**{"hidden": (8,), "couplings": 4} | settings), shape))
 
 
 def probe_bijection() -> probes.ProbeResult:
     """Two scales, on two channels of 4 x 6 pixels."""
-    model = tiny((2, 4, 6), model="multiscale")
-    x, z = (torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double() for shape in ((2, 4, 6), (48,)))
+    model, generator = tiny((2, 4, 6), **SMALLEST), torch.Generator().manual_seed(0)
+    x, z = (torch.randn(3, *shape, generator=generator).double() for shape in ((2, 4, 6), (48,)))
     return probes.bijection(model, model.inverse, x, z=z)
 
 
 def probe_impossible() -> probes.ProbeResult:
     """After a short training on the banana, whose entropy is known; on draws that it has not seen."""
-    banana = toy.density("banana")
-    with TemporaryDirectory() as directory:
-        model = trained(Config("banana", **PLANE | {"steps": 150}), directory).eval()
+    banana, model = toy.density("banana"), trained(train, Config("banana", **PLANE | {"steps": 150}))
     x = banana.sample(4000, torch.Generator().manual_seed(10))
     return probes.impossible(model.log_prob, x, entropy=banana.entropy, true_log_prob=banana.log_prob)
 
 
-def probe_invariance() -> probes.ProbeResult:
-    x = torch.randn(7, 2, 4, 6, generator=torch.Generator().manual_seed(0)).double()
-    return probes.invariance(probes.per_example(tiny((2, 4, 6), model="multiscale").log_prob), x)
-
-
 def probe_resume() -> probes.ProbeResult:
     """Running averages in batch normalisation, new noise in every update, an end that early stopping decides."""
-    small = {"scales": 1, "channels": 2, "blocks": 1, "batch_size": 20, "val_every": 2, "val_examples": 20}
-    return probes.resume(lambda directory: trained(Config("digits", **IMAGES | small, patience=2, steps=8), directory))
+    brief = {"batch_size": 20, "val_every": 2, "val_examples": 20, "patience": 2, "steps": 8}
+    config = Config("digits", **IMAGES | SMALLEST | brief)
+    return probes.resume(lambda directory: train(config, run_in(directory, config)))
 
 
 PROBES = {
@@ -507,6 +451,6 @@ PROBES = {
     "density": lambda: probes.density(tiny((2,), dataset="ring8").log_prob, dims=2, extent=12.0),
     "impossible": probe_impossible,
     "quantise": lambda: probes.quantise(Compose(Dequantise(), Logit(1e-6))),
-    "invariance": probe_invariance,
+    "invariance": lambda: probes.invariance(probes.per_example(tiny((9,)).log_prob), torch.eye(9).double()),
     "resume": probe_resume,
 }

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from common import probes
 from common.data import Dequantise, Logit, Split, load
 from common.errors import ConfigError
-from common.experiment import Run
+from common.nn.chain import Chain, Squeeze
 from common.nn.gaussian import Gaussians
+from common.probes.instances import jittered, run_in
 from projects.realnvp import realnvp
 from projects.realnvp.realnvp import (
     DEEP,
@@ -22,13 +23,11 @@ from projects.realnvp.realnvp import (
     PLANE,
     PRESETS,
     BatchNorm,
-    Chain,
     Config,
     Convolutional,
     Coupling,
     Dense,
     RealNVP,
-    Squeeze,
     channelwise,
     checkerboard,
     tiny,
@@ -36,6 +35,7 @@ from projects.realnvp.realnvp import (
 
 SHAPE = (2, 4, 6)
 MULTI = {"model": "multiscale", "batch_norm": "running"}
+TINY = {**MULTI, "scales": 1, "channels": 4, "blocks": 1}
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -44,18 +44,6 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def jittered(module: nn.Module) -> nn.Module:
-    """In float64 and evaluation mode, every number far from where it begins."""
-    module = module.double().eval()
-    torch.manual_seed(3)
-    for name, value in module.state_dict().items():
-        if name.endswith("var"):
-            value.uniform_(0.5, 2)
-        elif value.is_floating_point() and not name.endswith(("count", "original0")):
-            nn.init.normal_(value, std=0.4)
-    return module
 
 
 def log_det(forward, x: Tensor) -> Tensor:
@@ -262,7 +250,7 @@ def test_calibration_gives_every_layer_the_training_sets_statistics():
 def test_the_bijection_probe_notices_pixels_that_do_not_count(monkeypatch):
     forward = BatchNorm.forward
     x = noise(3, *SHAPE)
-    model = tiny(SHAPE, **MULTI)
+    model = tiny(SHAPE, **TINY)
     assert probes.bijection(model, model.inverse, x).passed
     monkeypatch.setattr(
         BatchNorm, "forward", lambda self, x: (forward(self, x)[0], forward(self, x)[1] / x[0, 0].numel())
@@ -273,9 +261,9 @@ def test_the_bijection_probe_notices_pixels_that_do_not_count(monkeypatch):
 # -- Model -------------------------------------------------------------------------------------------------------------
 
 MODELS = {
-    "multi-scale": lambda: tiny(SHAPE, **MULTI),
-    "three channels": lambda: tiny((3, 2, 6), **MULTI),
-    "odd at the last scale": lambda: tiny((1, 6, 10), **MULTI),
+    "multi-scale": lambda: tiny(SHAPE, **TINY),
+    "three channels": lambda: tiny((3, 2, 6), **TINY),
+    "odd at the last scale": lambda: tiny((1, 6, 10), **TINY),
     "flat images": lambda: tiny((2, 3, 3)),
     "points": lambda: tiny((2,), dataset="ring8"),
 }
@@ -324,7 +312,7 @@ def test_a_scale_is_three_couplings_a_squeezing_and_three_couplings_and_the_last
 
 
 def test_the_temperature_is_the_standard_deviation_of_the_latents():
-    model = tiny(SHAPE, **MULTI)
+    model = tiny(SHAPE, **TINY)
     for temperature in (1.0, 0.5):
         z, _ = model(model.sample(400, temperature=temperature, generator=rng()))
         assert z.std().item() == pytest.approx(temperature, rel=5 / math.sqrt(2 * z.numel()))
@@ -335,7 +323,7 @@ def test_the_temperature_is_the_standard_deviation_of_the_latents():
 
 
 def test_the_manifold_passes_through_its_four_examples_and_is_equation_19_between():
-    model, x = tiny(SHAPE, **MULTI), noise(4, *SHAPE)
+    model, x = tiny(SHAPE, **TINY), noise(4, *SHAPE)
     angles = torch.linspace(0, math.pi / 2, 3, dtype=torch.float64)
     images = model.manifold(x, angles)
     assert images.shape == (3, 3, *SHAPE)
@@ -357,7 +345,7 @@ FLAT = dataclasses.replace(Config("digits"), couplings=2, hidden=(8,), batch_siz
 
 
 def trained(config: Config, directory: Path) -> RealNVP | Gaussians:
-    return realnvp.train(config, Run(directory, torch.device("cpu"), {}, config.seed, progress=False))
+    return realnvp.train(config, run_in(directory, config))
 
 
 def curve(directory: Path) -> list[dict[str, float]]:
@@ -438,13 +426,9 @@ def test_bfloat16_is_for_training_alone(tmp_path):
 # -- Evaluation --------------------------------------------------------------------------------------------------------
 
 
-def run_in(directory: Path) -> Run:
-    return Run(directory, torch.device("cpu"), {}, 0, progress=False)
-
-
 def test_scores_are_log_density_in_the_models_space_and_bits_of_the_codes(tmp_path):
     config = Config("digits", "gaussian")
-    model, run = trained(config, tmp_path), run_in(tmp_path)
+    model, run = trained(config, tmp_path), run_in(tmp_path, Config())
     scores = {score.name: score for score in realnvp.evaluate(config, model, run)}
     x, ldj = realnvp.Continuous("digits", 1e-6).split("test")
     log_p = model.log_prob(x)
@@ -477,7 +461,7 @@ def test_pictures_are_of_the_models_own_draws(tmp_path, monkeypatch):
     model = realnvp.build(config)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.1)
-    realnvp.illustrate(config, model, run_in(tmp_path))
+    realnvp.illustrate(config, model, run_in(tmp_path, Config()))
     preprocess = realnvp.Continuous("digits", config.alpha).preprocess
     expected = model.eval().sample(64, generator=rng(config.seed))
     assert torch.equal(shown["samples.png"][0], preprocess.decode(expected))
@@ -490,7 +474,7 @@ def test_pictures_are_of_the_models_own_draws(tmp_path, monkeypatch):
 
 def test_points_are_drawn_beside_the_exact_density(tmp_path):
     config = Config("banana", **PLANE | {"hidden": (4,)})
-    realnvp.illustrate(config, realnvp.build(config), run_in(tmp_path))
+    realnvp.illustrate(config, realnvp.build(config), run_in(tmp_path, Config()))
     assert (tmp_path / "samples.png").stat().st_size > 10_000
 
 
