@@ -1,0 +1,1 @@
+"""Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, ICLR 2016)."""
