@@ -19,6 +19,9 @@ from common.evaluation.features import inception, lenet, raw_pixels
 from common.evaluation.lenet import SHA256, WEIGHTS, LeNet, accuracy
 
 
+PAGE = Path(__file__).parents[3] / "docs" / "features.md"
+
+
 def images(n: int, *shape: int) -> Tensor:
     return torch.randint(0, 256, (n, *shape), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 
@@ -119,7 +122,10 @@ def test_the_stated_accuracy(dataset: str, test_accuracy: float, monkeypatch: py
     network = LeNet()
     network.load_state_dict(extractors.parse((WEIGHTS / f"lenet-{dataset}.safetensors").read_bytes()))
     assert accuracy(network, data.test) == pytest.approx(test_accuracy, abs=2e-4)
-    assert f"test {test_accuracy:.2%}".replace("%", " %") in str(training.__doc__)
+    stated = f"{test_accuracy:.2%}".replace("%", " %")
+    assert f"test {stated}" in str(training.__doc__)
+    row = next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{lenet(dataset).name}` "))
+    assert row.endswith(f", {stated} |")
 
 
 # -- Inception --------------------------------------------------------------------------------------------------------
