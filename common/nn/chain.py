@@ -28,7 +28,7 @@ class Chain(nn.ModuleList):
 
 
 class Squeeze(nn.Module):
-    """2 x 2 pixels become 4 channels, (B, C, H, W) -> (B, 4 C, H/2, W/2): channel 4 c + 2 k + l is of row k, column l."""
+    """2 x 2 pixels become 4 channels, (B, C, H, W) -> (B, 4 C, H/2, W/2); channel 4 c + 2 k + l has row k, column l."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) -> ((B, 4 C, H/2, W/2), zeros (B,)): nothing is scaled. H and W have to be even."""

@@ -68,9 +68,12 @@ class SelfAttention(nn.Module):
         batch, channels, height, width = x_BCHW.shape
         # Rows are pixels. Without a copy where the memory is channels-last, which has them as rows already.
         qkv_BNC = self.qkv(self.norm(x_BCHW)).permute(0, 2, 3, 1).reshape(batch, 1, height * width, 3 * channels)
-        if qkv_BNC.dtype == torch.bfloat16 and qkv_BNC.device.type == "cpu":
-            qkv_BNC = qkv_BNC.float()  # whose kernel is the faster one on a CPU
-        mixed = F.scaled_dot_product_attention(*qkv_BNC.chunk(3, dim=-1))
+        if qkv_BNC.device.type == "cpu":  # where the float32 kernel is the faster one, under autocast too
+            with torch.autocast("cpu", enabled=False):
+                qkv_BNC = qkv_BNC.to(torch.promote_types(qkv_BNC.dtype, torch.float32))
+                mixed = F.scaled_dot_product_attention(*qkv_BNC.chunk(3, dim=-1))
+        else:
+            mixed = F.scaled_dot_product_attention(*qkv_BNC.chunk(3, dim=-1))
         return x_BCHW + self.project(mixed.view(batch, height, width, channels).permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
 
@@ -209,7 +212,7 @@ class _Norm(nn.GroupNorm):
         if x.dtype not in (torch.bfloat16, torch.float16):
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
+            return super().forward(x.float()).to(x.dtype)
 
 
 def _conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
