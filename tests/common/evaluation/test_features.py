@@ -18,7 +18,6 @@ from common.evaluation import lenet as training
 from common.evaluation.features import inception, lenet, raw_pixels
 from common.evaluation.lenet import SHA256, WEIGHTS, LeNet, accuracy
 
-
 PAGE = Path(__file__).parents[3] / "docs" / "features.md"
 
 
