@@ -392,10 +392,9 @@ def probe_invariance() -> probes.ProbeResult:
     return probes.invariance(probes.per_example(model.critic), x)
 
 
-def probe_resume() -> probes.ProbeResult:
-    """Both players, their optimisers and the noise, stopped and killed on the way."""
-    return probes.resume(lambda folder: train(TINY, Run(folder, torch.device("cpu"), {}, TINY.seed, progress=False)))
-
-
-PROBES = {"gan": probe_gan, "invariance": probe_invariance, "resume": probe_resume}
-PROBES |= {"quantise": lambda: probes.quantise(Centred(256))}
+PROBES = {
+    "gan": probe_gan,
+    "quantise": lambda: probes.quantise(Centred(256)),
+    "invariance": probe_invariance,
+    "resume": lambda: probes.resume(lambda d: train(TINY, Run(d, torch.device("cpu"), {}, TINY.seed, progress=False))),
+}
