@@ -22,7 +22,9 @@ class Model:
     def logits(self, tokens: Tensor) -> Tensor:
         """Of the token after the first t, (n, t) -> (n, LEVELS)."""
         t = tokens.shape[1]
-        return self.bias + sum((self.weights[t - s][tokens[:, s]] for s in range(t)), torch.zeros(len(tokens), LEVELS).double())
+        return self.bias + sum(
+            (self.weights[t - s][tokens[:, s]] for s in range(t)), torch.zeros(len(tokens), LEVELS).double()
+        )
 
 
 def pick(logits: Tensor, u: Tensor) -> Tensor:

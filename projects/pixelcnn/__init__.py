@@ -1,0 +1,1 @@
+"""PixelCNN and Gated PixelCNN (van den Oord et al., 2016)."""
