@@ -293,21 +293,28 @@ def test_the_defaults_are_those_of_algorithm_1() -> None:
     assert (config.penalty, config.n_critic, config.learning_rate, config.betas) == (10, 5, 1e-4, (0, 0.9))
 
 
-@pytest.mark.parametrize("preset", paper.PRESETS)
-def test_methods_are_compared_like_with_like(preset: str) -> None:
-    runs = paper.PRESETS[preset]
-    named = [config for name, config in runs.items() if config.dataset not in paper.POINTS]
-    for attribute in ("steps", "width", "latent", "batch_size", "seed", "samples", "dataset"):
-        assert len({getattr(config, attribute) for config in named}) == 1, attribute
-    prefix = named[0].dataset
-    same, clip = runs[f"{prefix}-gp-rmsprop"], runs[f"{prefix}-clip"]
+@pytest.mark.parametrize(
+    ("preset", "dataset"),
+    [("smoke", "digits"), ("laptop", "mnist"), ("paper", "mnist"), ("paper", "fashion_mnist")],
+)
+def test_images_are_compared_like_with_like(preset: str, dataset: str) -> None:
+    runs = {name: c for name, c in paper.PRESETS[preset].items() if c.dataset == dataset}
+    assert set(runs) == {f"{dataset}-{method}" for method in ("gp", "gp-rmsprop", "clip", "gan")}
+    for attribute in ("steps", "width", "latent", "batch_size", "seed", "samples"):
+        assert len({getattr(config, attribute) for config in runs.values()}) == 1, attribute
+    same, clip = runs[f"{dataset}-gp-rmsprop"], runs[f"{dataset}-clip"]
     assert (same.optimizer, same.learning_rate) == (clip.optimizer, clip.learning_rate)
-    assert {c.n_critic for c in named} == {1, 5}
-    for name, config in runs.items():
-        if name.endswith("-clip") and f"{name.removesuffix('clip')}gp" in runs and config.dataset in paper.POINTS:
-            other = runs[f"{name.removesuffix('clip')}gp"]
-            differ = {k for k, v in dataclasses.asdict(config).items() if v != getattr(other, k)}
-            assert differ <= {"method", "optimizer", "learning_rate"}
+    assert {name: config.n_critic for name, config in runs.items() if config.n_critic != 5} == {f"{dataset}-gan": 1}
+
+
+@pytest.mark.parametrize("preset", paper.PRESETS)
+def test_points_are_compared_like_with_like(preset: str) -> None:
+    runs = {name: dataclasses.asdict(config) for name, config in paper.PRESETS[preset].items()}
+    pairs = [(name, name.removesuffix("clip") + "gp") for name in runs if name.endswith("-clip")]
+    for a, b in pairs:
+        if runs[a]["dataset"] in paper.POINTS:
+            differ = {setting for setting, value in runs[a].items() if value != runs[b][setting]}
+            assert differ == {"method", "optimizer", "learning_rate"}, (a, b)
 
 
 @pytest.mark.parametrize("name", ["steps", "c", "penalty", "learning_rate", "samples"])

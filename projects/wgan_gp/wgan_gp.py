@@ -360,14 +360,16 @@ BRIEF: dict[str, Any] = {"width": 128, "batch_size": 128, "latent": 2, "log_ever
 QUICK = {"gp": GP | FAST, "clip": WGAN, "gan": DCGAN | FAST}
 
 PRESETS: dict[str, dict[str, Config]] = {
-    # Seconds: the 8x8 digits that scikit-learn carries, and a glance at figure 1.
+    # Seconds: scikit-learn's 8x8 digits, and a glance at figure 1.
     "smoke": images("digits", **FAST, width=16, latent=16, steps=60, log_every=10, samples=500, batch_size=32)
     | points(QUICK, ("surface-ring8", "deep"), **BRIEF | {"width": 16, "steps": 50, "samples": 1000}),
     # Minutes: smaller networks, longer steps, a hundredth of the updates. The README says how they were chosen.
     "laptop": points(QUICK, **BRIEF, steps=1500)
     | images("mnist", **FAST, width=32, latent=64, batch_size=32, steps=1500, log_every=50),
     # As many updates as the authors' code makes.
-    "paper": points(METHODS, width=512, batch_size=256, latent=2, steps=100_000) | images("mnist"),
+    "paper": points(METHODS, width=512, batch_size=256, latent=2, steps=100_000)
+    | images("mnist")
+    | images("fashion_mnist"),
 }
 
 
