@@ -19,8 +19,11 @@ def log_probs(model: nn.Module, x: Tensor, device: torch.device, batch_size: int
         return torch.cat([model.log_prob(part.to(device)).double().cpu() for part in parts])  # type: ignore[operator]
 
 
-def density_scores(model: nn.Module, data: Continuous, device: torch.device) -> tuple[list[Score], dict[str, Tensor]]:
-    """Scores of `model.log_prob`, (B, *shape) -> (B,) nats, on all test and validation examples; values by example.
+def density_scores(
+    model: nn.Module, data: Continuous, device: torch.device, *, val_examples: int | None = None
+) -> tuple[list[Score], dict[str, Tensor]]:
+    """Scores of `model.log_prob`, (B, *shape) -> (B,) nats, on all test examples and the first `val_examples`
+    validation examples (all, if None); and their values by example.
 
         log_density     in nats, in the model's own space: exact, for one draw of the noise, the same for all models
         bits_per_dim    of the codes of images, an upper bound in expectation over the noise
@@ -35,8 +38,8 @@ def density_scores(model: nn.Module, data: Continuous, device: torch.device) -> 
         values[name] = each
         scores.append(mean_score(each, name, unit=unit, kind=kind, split=split, protocol=protocol))
 
-    for split, end in (("test", ""), ("val", "_val")):
-        x, ldj = data.split(split)
+    for split, end, count in (("test", "", None), ("val", "_val", val_examples)):
+        x, ldj = (each[:count] for each in data.split(split))
         log_q = log_probs(model, x, device)
         where = f"{data.name}, {len(x)} {split} examples"
         if data.density is None:

@@ -103,7 +103,7 @@ class Coupling(nn.Module):
         self.register_buffer("b", b, persistent=False)
 
     def s_and_t(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both are 0 where b = 1: there x exp(s) + t is x, to the bit."""
+        """Both 0 where b = 1: there x exp(s) + t is x."""
         s, t = self.net(self.b * x)
         return (1 - self.b) * s, (1 - self.b) * t
 
@@ -119,10 +119,9 @@ class Coupling(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation, x -> (x - mu) / sqrt(var + eps), as a layer of the flow (section 3.7, appendix E).
 
-    mode: in training, "running" takes averages over recent minibatches, rho mu + (1 - rho) mu_batch, corrected for their
-    start as Adam's are; the gradient passes through the present minibatch's part alone (appendix E). "batch" takes the
-    present minibatch's (MAF). In evaluation mu and var are buffers: the averages, or what `calibrate` put there; 0 and
-    1 before any training.
+    mode: in training, "running" takes averages over recent minibatches, rho mu + (1 - rho) mu_batch, corrected for
+    their start as Adam's are; the gradient passes through the present minibatch's part alone (appendix E). "batch"
+    takes the present minibatch's (MAF). In evaluation they are buffers: the averages, or what `calibrate` put there.
     affine: exp(log_gamma) and beta follow (MAF).
     """
 
@@ -218,8 +217,9 @@ class RealNVP(nn.Module):
         def couplings(count: int, b: Tensor) -> Chain:
             chain = Chain()
             for _ in range(count):
-                net = Dense(b, config.hidden) if flat else Convolutional(b, channels, config.blocks)
-                chain.append(Coupling(b, net))
+                chain.append(
+                    Coupling(b, Dense(b, config.hidden) if flat else Convolutional(b, channels, config.blocks))
+                )
                 if config.batch_norm != "none":
                     chain.append(BatchNorm(len(b), config.batch_norm, affine=flat))
                 b = 1 - b
@@ -285,17 +285,16 @@ class RealNVP(nn.Module):
 
     @torch.no_grad()
     def manifold(self, x: Tensor, angles: Tensor) -> Tensor:
-        """Between four examples x (4, *shape) on circles through their latents (section 4.2), (K, K, *shape).
+        """Between four examples x (4, *shape) on circles through their latents, K angles a circle: (K, K, *shape).
 
-        z = cos(p) (cos(q) z1 + sin(q) z2) + sin(p) (cos(q) z3 + sin(q) z4), p and q each of the K angles.
+        z = cos(p) (cos(q) z1 + sin(q) z2) + sin(p) (cos(q) z3 + sin(q) z4), p and q each of the angles (eq. 19).
         """
         z, cos, sin = self(x)[0], angles.cos()[:, None], angles.sin()[:, None]
-        first, second = cos * z[0] + sin * z[1], cos * z[2] + sin * z[3]  # (K, D), one for each q
-        grid = cos[:, None] * first + sin[:, None] * second  # (K, K, D)
+        grid = cos[:, None] * (cos * z[0] + sin * z[1]) + sin[:, None] * (cos * z[2] + sin * z[3])  # (K, K, D)
         return self.inverse(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])
 
 
-# -- Training and evaluation --------------------------------------------------------------------------------------------
+# -- Training and evaluation -------------------------------------------------------------------------------------------
 
 
 def build(config: Config) -> RealNVP | Gaussians:
@@ -350,8 +349,9 @@ def train(config: Config, run: Run) -> RealNVP | Gaussians:
 
 
 def evaluate(config: Config, model: RealNVP | Gaussians, run: Run) -> list[Score]:
-    """Log-density of test and validation examples in the model's space, and bits per dimension of images."""
-    scores, values = density_scores(model, Continuous(config.dataset, config.alpha, run.uses), run.device)
+    """Log-density of test and validation examples in the model's space, bits per dimension of images."""
+    data = Continuous(config.dataset, config.alpha, run.uses)
+    scores, values = density_scores(model, data, run.device, val_examples=config.val_examples)
     run.examples |= values
     return scores
 
@@ -360,10 +360,9 @@ def illustrate(config: Config, model: RealNVP | Gaussians, run: Run) -> None:
     """Draws, uncurated: `samples.png`. Of points, beside the exact density; of images also draws as the temperature
     falls, row by row from the same z, and the manifold between the first four validation examples (figure 6)."""
     data, generator = Continuous(config.dataset, config.alpha), torch.Generator().manual_seed(config.seed)
-    model = model.cpu().eval()
+    model, path = model.cpu().eval(), run.directory / "samples.png"
     if data.density is not None:
-        path, drawn = run.directory / "samples.png", model.sample(5000, generator=generator)
-        density_picture(path, data.density, model.log_prob, drawn)
+        density_picture(path, data.density, model.log_prob, model.sample(5000, generator=generator))
         return
 
     def show(x: Tensor, name: str, columns: int) -> None:
@@ -381,31 +380,28 @@ def illustrate(config: Config, model: RealNVP | Gaussians, run: Run) -> None:
 
 IMAGES = {"model": "multiscale", "batch_norm": "running", "alpha": 0.05, "noise": "always"}
 IMAGES |= {"step_size": 1e-3, "l2": 5e-5, "batch_size": 64}
-SMALL = IMAGES | {"blocks": 1, "bf16": True, "steps": 800, "val_every": 100, "val_examples": 1000}
+SMALL = IMAGES | {"blocks": 1, "bf16": True, "step_size": 3e-3, "steps": 450, "val_every": 90, "val_examples": 1000}
 PLANE = {"couplings": 8, "hidden": (64, 64), "batch_norm": "none", "step_size": 1e-3, "l2": 0.0, "batch_size": 512}
-PLANE |= {"steps": 3000, "val_every": 250}
+PLANE |= {"steps": 2000, "val_every": 250}
 DEEP = {"dataset": "digits", "couplings": 24, "hidden": (64,), "alpha": 0.05, "noise": "always", "step_size": 1e-3}
-DEEP |= {"steps": 2000, "val_every": 100}
-BRIEF = {"step_size": 3e-4, "steps": 4000, "val_every": 1000}
+DEEP |= {"steps": 1000, "val_every": 100}
+BRIEF = {"step_size": 3e-4, "steps": 1500, "val_every": 500, "val_examples": 5000}
 GAUSSIANS = {"gaussian": Config(model="gaussian"), "gaussian-classes": Config(model="class_gaussians")}
 
 PRESETS: dict[str, dict[str, Config]] = {
-    # Seconds: the 8x8 digits that scikit-learn carries, and a density in the plane.
-    "smoke": {
+    "smoke": {  # seconds: the 8x8 digits that scikit-learn carries, and a density in the plane
         "digits-gaussian": Config("digits", "gaussian"),
         "digits-flat": Config("digits", hidden=(128,), step_size=1e-3, steps=200, val_every=20),
         "digits-multiscale": Config("digits", scales=1, channels=8, **SMALL | {"steps": 60, "val_every": 20}),
         "banana": Config("banana", **PLANE | {"steps": 200, "val_every": 50}),
     },
-    # Minutes: small networks, few updates.
-    "laptop": GAUSSIANS
+    "laptop": GAUSSIANS  # minutes: small networks, few updates
     | {f"realnvp-{n}": Config(couplings=n, **BRIEF) for n in (5, 10)}
     | {"mnist": Config("mnist", channels=16, **SMALL), "mnist-small": Config("mnist", channels=8, **SMALL)}
     | {"fashion": Config("fashion_mnist", channels=16, **SMALL)}
     | {name: Config(name, **PLANE) for name in ("ring8", "checkerboard", "banana")}
     | {"deep": Config(batch_norm="running", **DEEP), "deep-plain": Config(batch_norm="none", **DEEP)},
-    # The papers' own settings; MNIST, which this paper has not, as its images of 32 x 32 pixels.
-    "paper": GAUSSIANS
+    "paper": GAUSSIANS  # both papers' settings; this one has no MNIST: its setting for 32 x 32 pixels
     | {f"realnvp-{n}": Config(couplings=n) for n in (5, 10)}
     | {"cifar10": Config("cifar10", scales=1, channels=64, blocks=8, flips=True, **IMAGES)}
     | {"mnist": Config("mnist", channels=32, blocks=4, **IMAGES)},

@@ -36,6 +36,8 @@ def test_the_uniform_model_scores_the_logarithm_of_the_levels(alpha):
     torch.testing.assert_close(values["log_density"], UniformCodes(alpha).log_prob(x))
     assert (found["log_density"].n, found["log_density_val"].n) == (300, 200)
     assert f"alpha = {alpha:g}" in found["log_density"].protocol
+    scores, _ = density_scores(UniformCodes(alpha), data, CPU, val_examples=70)
+    assert [score.n for score in scores] == [300, 300, 70, 70]
 
 
 class Exact(nn.Module):
