@@ -297,8 +297,10 @@ def sample_codes(model: GAN, n: int, levels: int, seed: int) -> Tensor:
     return Centred(levels).decode(torch.cat(draws))
 
 
-def evaluate_images(config: Config, model: GAN, run: Run) -> list[Score]:
+def evaluate(config: Config, model: GAN, run: Run) -> list[Score]:
     """Fréchet distance from the test images; and whether D's loss told the samples' quality while G learned."""
+    if config.dataset in POINTS:
+        return evaluate_points(config, model, run)
     data, features = run.uses(load(config.dataset)), features_of(config.dataset)
     codes = sample_codes(model, config.samples, data.levels, config.seed)
     resamples = torch.Generator().manual_seed(config.seed + 1)
@@ -311,11 +313,6 @@ def evaluate_images(config: Config, model: GAN, run: Run) -> list[Score]:
         rule = f"Spearman's, of the negative critic loss and fd[{features.name}] on val, {n} checkpoints"
         scores.append(Score("loss_quality", rho, error, n, "rank correlation", "estimate", "val", "raw", rule))
     return scores
-
-
-def evaluate(config: Config, model: GAN, run: Run) -> list[Score]:
-    """Scores of points, or of images."""
-    return (evaluate_points if config.dataset in POINTS else evaluate_images)(config, model, run)
 
 
 def illustrate(config: Config, model: GAN, run: Run) -> None:
