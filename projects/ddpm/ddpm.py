@@ -40,7 +40,6 @@ from common.nn import Denoiser, UNet, epsilon_network
 from common.records import Score
 from common.training import EMA, State, fit, place, sgd_step
 
-Prediction = Literal["eps", "mu", "x0"]
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, C, H, W), t (B,)) -> what is predicted (B, C, H, W)."""
 Step = tuple[int, Tensor, Tensor]
@@ -53,7 +52,7 @@ class Config:
     """One run. The defaults are the paper's for CIFAR10 (section 4 and appendix B; warm-up and clip: its code)."""
 
     dataset: Literal["cifar10", "mnist", "fashion_mnist", "digits"] = "cifar10"
-    predict: Prediction = "eps"  # what the network predicts (section 3.2)
+    predict: Literal["eps", "mu", "x0"] = "eps"  # what the network predicts (section 3.2)
     objective: Literal["simple", "vlb"] = "simple"  # eq. 14, or eq. 5
     variance: Literal["beta", "beta_tilde"] = "beta"  # sigma_t^2
     T: int = 1000  # steps of the diffusion
@@ -86,9 +85,8 @@ class Config:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be positive.")
         if not 0 < self.beta_1 <= self.beta_T < self.T / 1000:
             raise ConfigError(f"beta_1 = {self.beta_1}, beta_T = {self.beta_T}: 0 < beta_1 <= beta_T < T / 1000.")
-        for name in ("sample_steps", "eval_terms"):
-            if not 2 <= getattr(self, name) <= self.T:
-                raise ConfigError(f"{name} = {getattr(self, name)}: it must lie between 2 and T = {self.T}.")
+        if not 2 <= min(self.sample_steps, self.eval_terms) <= max(self.sample_steps, self.eval_terms) <= self.T:
+            raise ConfigError(f"sample_steps and eval_terms must lie between 2 and T = {self.T}.")
 
 
 # -- The two processes (sections 2 and 3) ------------------------------------------------------------------------------
@@ -165,10 +163,8 @@ class Diffusion:
         beta = 1 - abar / torch.cat([abar.new_ones(1), abar[:-1]])
         return Diffusion(beta, self.predict, "beta_tilde", self.levels, times)
 
-    # -- The bound, eq. 5: E[L_T + sum_{t > 1} L_{t-1} + L_0], in nats ----
-
     def L(self, network: Network, x_0: Tensor, t: Tensor, eps: Tensor, *, clip: bool) -> tuple[Tensor, Tensor]:
-        """L_{t-1} for one draw of x_t: (B,) nats; and x0_hat.
+        """L_{t-1}, a term of the bound (eq. 5) for one draw of x_t: (B,) nats; and x0_hat.
 
         KL(q(x_{t-1} | x_t, x_0) || p_theta(x_{t-1} | x_t)) in closed form; where t = 1, -log p_theta(x_0 | x_1).
         """
@@ -343,22 +339,19 @@ def illustrate(config: Config, network: nn.Module, run: Run) -> None:
     data = load(config.dataset)
     centred, diffusion = Centred(data.levels), process(config, data.levels)
     chain, generator = diffusion.respaced(config.sample_steps), torch.Generator(run.device).manual_seed(config.seed + 2)
-
-    def draw(x: Tensor, name: str, columns: int | None = None) -> Tensor:
-        codes = centred.decode(x).cpu()
-        plotting.image_grid(codes.double() / (data.levels - 1), run.directory / name, columns)
-        return codes
-
-    samples = draw(sample(config, chain, network, 64, generator), "samples.png").double().flatten(1)
-    train = data.train.x[:10_000]
-    draw(centred.encode(train[torch.cdist(samples, train.double().flatten(1)).argmin(1)])[0], "nearest.png")
+    x_0, train = sample(config, chain, network, 64, generator), centred.encode(data.train.x[:10_000])[0]
+    nearest = train[torch.cdist(x_0.cpu().flatten(1), train.flatten(1)).argmin(1)]
     x_T = torch.randn((8, *SHAPES[config.dataset]), generator=generator, device=run.device)
     shown = {round(chain.T * k / 10) for k in range(10)}
     moments = [x0_hat for t, _, x0_hat in chain.reverse(network, chain.T, x_T, generator) if t in shown]
-    draw(torch.stack(moments, 1).flatten(0, 1), "progressive.png", columns=len(moments))  # figure 6
     ends = centred.encode(data.test.x[:16].to(run.device))[0].unflatten(0, (2, 8))
-    rows = [ends[0][:, None], interpolate(chain, network, ends, chain.T // 2, generator), ends[1][:, None]]
-    draw(torch.cat(rows, 1).flatten(0, 1), "interpolation.png", columns=11)  # figure 8, between the images themselves
+    between = interpolate(chain, network, ends, chain.T // 2, generator)
+    rows = torch.cat([ends[0][:, None], between, ends[1][:, None]], 1)  # figure 8, between the images themselves
+    progressive = torch.stack(moments, 1).flatten(0, 1)  # figure 6
+    pictures = {"samples": x_0, "nearest": nearest, "progressive": progressive, "interpolation": rows.flatten(0, 1)}
+    for (name, x), columns in zip(pictures.items(), (8, 8, len(moments), 11), strict=True):
+        unit = centred.decode(x).cpu().double() / (data.levels - 1)
+        plotting.image_grid(unit, run.directory / f"{name}.png", columns)
 
 
 # -- Presets -----------------------------------------------------------------------------------------------------------
@@ -371,15 +364,16 @@ def table(**settings: Any) -> dict[str, Config]:
 
 
 SMALL = {"multipliers": (1, 2), "blocks": 1, "dropout": 0.0, "batch_size": 64, "flips": False}
-BRIEF = SMALL | {"learning_rate": 1e-3, "warmup": 100, "ema": 0.998, "bf16": True}
-FEW = {"samples": 1000, "sample_steps": 100, "eval_examples": 500, "eval_terms": 64, "eval_batch": 100}
+DIGITS = SMALL | {"base": 16, "learning_rate": 2e-3, "warmup": 20, "ema": 0.98}
+MNIST = SMALL | {"base": 32, "patch": 2, "learning_rate": 1e-3, "warmup": 100, "ema": 0.995, "bf16": True}
 TINY = {"samples": 200, "sample_steps": 25, "eval_examples": 100, "eval_terms": 25}
+FEW = {"samples": 1000, "sample_steps": 50, "eval_examples": 400, "eval_terms": 50, "eval_batch": 100}
 
 PRESETS: dict[str, dict[str, Config]] = {
-    # Seconds: the 8x8 digits that scikit-learn carries.
-    "smoke": table(dataset="digits", base=16, steps=150, learning_rate=2e-3, warmup=20, ema=0.98, **SMALL, **TINY),
-    # Minutes: MNIST in a U-Net that takes 2x2 pixels for one; chains of 100 steps, 64 terms of the bound.
-    "laptop": table(dataset="mnist", base=32, patch=2, steps=3000, **BRIEF, **FEW),
+    # Seconds: the 8x8 digits that scikit-learn carries, two cells.
+    "smoke": dict(list(table(dataset="digits", steps=200, **DIGITS, **TINY).items())[::2]),
+    # Minutes: MNIST, in a U-Net that takes 2x2 pixels for one.
+    "laptop": table(dataset="mnist", steps=2000, **MNIST, **FEW),
     "paper": table(),
 }
 
@@ -422,10 +416,10 @@ def probe_sampler() -> probes.ProbeResult:
 def probe_bound() -> probes.ProbeResult:
     """The bound, of which only x_t is drawn, against the likelihood of a chain of Gaussians."""
 
-    def elbo(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
-        return -SHORT.bound(IDEAL, x, SHORT.T, generator)[0].sum(1)
-
-    return probes.bound(elbo, exact_log_p(SHORT, IDEAL, CODES), CODES, ks=(1,))
+    return probes.bound(
+        lambda x, k, generator: -SHORT.bound(IDEAL, x, SHORT.T, generator)[0].sum(1),
+        exact_log_p(SHORT, IDEAL, CODES), CODES, ks=(1,),
+    )  # fmt: skip
 
 
 def probe_invariance() -> probes.ProbeResult:
