@@ -1,17 +1,16 @@
-"""PixelCNN and Gated PixelCNN.
-Pixel Recurrent Neural Networks. van den Oord, Kalchbrenner & Kavukcuoglu, ICML 2016. https://arxiv.org/abs/1601.06759
-Conditional Image Generation with PixelCNN Decoders. van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves &
-Kavukcuoglu, NIPS 2016, called "Gated" here. https://arxiv.org/abs/1606.05328
+"""PixelCNN: Pixel Recurrent Neural Networks. van den Oord, Kalchbrenner & Kavukcuoglu, ICML 2016 ("PixelRNN" below).
+Gated PixelCNN: Conditional Image Generation with PixelCNN Decoders. van den Oord et al., NIPS 2016 ("Gated" below).
+https://arxiv.org/abs/1601.06759 and https://arxiv.org/abs/1606.05328
 
 An image is read row by row, from left to right, and at each pixel red, green, blue. Every value is a class of its own:
 
     p(x) = prod_i p(x_i | x_1, ..., x_{i-1})                                        (PixelRNN, section 2; Gated, eq. 1)
 
-All conditionals come from one convolutional network at once, provided that no output sees its own input or a later
-one. The filters of a masked convolution end at the pixel itself. There mask A lets a colour see the colours before it,
-mask B also itself: A is for the first layer, B for all others (PixelRNN, section 3.4). A stack of them has a blind
-spot: what lies far to the right in the rows above is never seen. Two stacks have none (Gated, section 2.2, figure 2):
-a vertical one, for all rows above, feeds a horizontal one, for what is left of the pixel in its row. Their units are
+All conditionals come from one convolutional network at once, if no output sees its own input or a later one. The
+filters of a masked convolution end at the pixel itself, where mask A lets a colour see the colours before it, mask B
+also itself: A is for the first layer, B for all others (PixelRNN, section 3.4). A stack of them has a blind spot, far
+to the right in the rows above. Two stacks have none (Gated, section 2.2, figure 2): a vertical one, for all rows
+above, feeds a horizontal one, for what is left of the pixel in its own row. Their units are
 
     y = tanh(W_f * x + V_f^T h) . sigmoid(W_g * x + V_g^T h)                       (Gated, eq. 2; with a class h, eq. 4)
 
@@ -160,11 +159,11 @@ class Autoregressive(nn.Module):
         method: Literal["cached", "cropped", "naive"] = "cached",
         known: Tensor | None = None,
     ) -> Tensor:
-        """n draws, (n, C, H, W) in [0, 1], each value from its conditional; `known`, (n, C, rows, W), is completed.
+        """n draws, (n, C, H, W) in [0, 1], each value from its conditional. Upper rows that are `known` are completed.
 
         "naive" computes the whole image for each value, "cropped" those of its rows that the pixel depends on, "cached"
-        what is new (`Cache`). For the same generator they give the same draws: in float64 always, in float32 unless a
-        random number is within rounding (some 1e-6) of the border between two values.
+        what is new (`Cache`). For the same generator they give the same draws, in float64 without exception; in float32
+        unless a random number is within rounding (some 1e-6) of the border between two values.
         """
         C, H, W = self.image
         u = torch.rand(n, C, H, W, generator=generator, device=generator.device, dtype=next(self.parameters()).dtype)
