@@ -214,13 +214,13 @@ def gate(y: Tensor) -> Tensor:
 class GatedLayer(nn.Module):
     """One layer of both stacks, of p features from `ins` features (Gated, figure 2).
 
-    The vertical stack needs no mask: the first layer ("A") is given rows above the pixel's own and nothing else.
+    The vertical stack needs no mask: it reads the image moved down by one row. The last row of that is the one above
+    the pixel, so that a k x k filter with mask A has k // 2 rows of it.
     """
 
     def __init__(self, ins: Tensor, p: int, C: int, kernel: int, mask: Literal["A", "B"], classes: int) -> None:
         super().__init__()
         half, p1, p2 = kernel // 2, colours(p, C), colours(2 * p, C, halves=2)
-        # The moved image's last row is the one above the pixel: with mask A a k x k filter has k // 2 rows of them.
         self.vertical = MaskedConv2d(ins, p2, "none", half + (mask == "B"), half, half)
         self.horizontal = MaskedConv2d(ins, p2, mask, left=half)
         self.link = MaskedConv2d(p2, p2, "none")  # from the vertical to the horizontal stack
@@ -261,9 +261,8 @@ class GatedPixelCNN(Autoregressive):
 class Cache:
     """What sampling has computed and will need again: of each convolution's input the last rows, in a window.
 
-    The model's own code runs on pieces of the image: `above` on a row as soon as the row before it is known, `logits`
-    on one pixel, (B, F, 1, 1). Only convolutions differ: each writes the piece that it is given into its window, which
-    has as many rows as its filters, and multiplies these with what stands around the piece there.
+    The model's own code runs on pieces: `above` on a row as soon as the row before it is known, `logits` on one pixel,
+    (B, F, 1, 1). Only convolutions differ: each writes its piece into its window and looks at what stands around it.
     """
 
     def __init__(self, model: Autoregressive, x: Tensor, y: Tensor | None, known_rows: int = 0) -> None:
