@@ -360,9 +360,9 @@ PRESETS: dict[str, dict[str, Config]] = {
     # Seconds: scikit-learn's 8x8 digits, and a glance at figure 1.
     "smoke": images("digits", **FAST, width=16, latent=16, steps=60, log_every=10, samples=500, batch_size=32)
     | points(QUICK, ("surface-ring8", "deep"), **BRIEF | {"width": 16, "steps": 50, "samples": 1000}),
-    # Minutes: smaller networks, longer steps, a hundredth of the updates. The README says how they were chosen.
-    "laptop": points(QUICK, **BRIEF, steps=1500)
-    | images("mnist", **FAST, width=32, latent=64, batch_size=32, steps=1500, log_every=50),
+    # Minutes: smaller networks, longer steps, a hundredth of the updates or less. The README says how they were chosen.
+    "laptop": points(QUICK, **BRIEF, steps=1000)
+    | images("mnist", **FAST, width=32, latent=64, batch_size=32, steps=1000, log_every=40),
     # As many updates as the authors' code makes.
     "paper": points(METHODS, width=512, batch_size=256, latent=2, steps=100_000)
     | images("mnist")
