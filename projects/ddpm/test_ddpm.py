@@ -50,6 +50,8 @@ def test_the_schedule_is_the_papers():
     assert PAPER.abar.dtype == torch.float64
     assert PAPER.abar[0] == 1
     assert PAPER.abar[-1] < 1e-3
+    torch.testing.assert_close(PAPER.sigma2[2:], PAPER.beta[2:])
+    assert PAPER.sigma2[1] == PAPER.beta_tilde[2]  # the decoder's, as in the authors' code
     # section 4: L_T is about 1e-5 bits per dimension, of pixels in [-1, 1]
     codes = torch.linspace(-1, 1, 256)[None]
     assert 5e-6 < PAPER.L_T(codes) / 256 / math.log(2) < 5e-5
