@@ -380,12 +380,12 @@ def illustrate(config: Config, model: RealNVP | Gaussians, run: Run) -> None:
 
 IMAGES = {"model": "multiscale", "batch_norm": "running", "alpha": 0.05, "noise": "always"}
 IMAGES |= {"step_size": 1e-3, "l2": 5e-5, "batch_size": 64}
-SMALL = IMAGES | {"blocks": 1, "bf16": True, "step_size": 3e-3, "steps": 450, "val_every": 90, "val_examples": 1000}
+SMALL = IMAGES | {"blocks": 1, "bf16": True, "step_size": 3e-3, "steps": 400, "val_every": 80, "val_examples": 1000}
 PLANE = {"couplings": 8, "hidden": (64, 64), "batch_norm": "none", "step_size": 1e-3, "l2": 0.0, "batch_size": 512}
 PLANE |= {"steps": 2000, "val_every": 250}
 DEEP = {"dataset": "digits", "couplings": 24, "hidden": (64,), "alpha": 0.05, "noise": "always", "step_size": 1e-3}
 DEEP |= {"steps": 1000, "val_every": 100}
-BRIEF = {"step_size": 3e-4, "steps": 1500, "val_every": 500, "val_examples": 5000}
+BRIEF = {"step_size": 3e-4, "steps": 1200, "val_every": 300, "val_examples": 5000}
 GAUSSIANS = {"gaussian": Config(model="gaussian"), "gaussian-classes": Config(model="class_gaussians")}
 
 PRESETS: dict[str, dict[str, Config]] = {
