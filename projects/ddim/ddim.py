@@ -317,7 +317,7 @@ def illustrate(config: Config, network: nn.Module, run: Run) -> None:
 # -- Presets -----------------------------------------------------------------------------------------------------------
 
 UNET = {"multipliers": (1, 2), "blocks": 1, "spacing": "linear"}  # linear: the paper's, but for CIFAR10
-TINY = {"dataset": "digits", "weights": "ddpm/smoke/eps-simple", "base": 16, "samples": 200, "S_longer": 50, **UNET}
+TINY = {"dataset": "digits", "weights": "ddpm/smoke/eps-simple", "base": 16, "samples": 150, "S_longer": 50, **UNET}
 SMALL = {"dataset": "mnist", "weights": "ddpm/laptop/eps-simple", "base": 32, "patch": 2, "samples": 300, **UNET}
 TINY["weights_sha256"] = ""
 SMALL |= {"weights_sha256": "", "S_longer": 200, "batch_size": 100}
@@ -335,8 +335,8 @@ FEW = (10, 20, 50, 100)
 
 PRESETS: dict[str, dict[str, Config]] = {
     # Seconds: the 8x8 digits that scikit-learn carries.
-    "smoke": table((10, 50), 0, reconstructions=100, latents=50, **TINY)
-    | table((10,), 1, latents=50, **TINY)
+    "smoke": table((10, 25), 0, reconstructions=50, latents=30, **TINY)
+    | table((10,), 1, latents=30, **TINY)
     | table((10,), 1, larger=True, **TINY),
     # Minutes: MNIST.
     "laptop": table(FEW, 0, reconstructions=100, latents=50, **SMALL)
