@@ -3,6 +3,7 @@
 `common.data.toy` has the densities that are known exactly.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 
@@ -45,3 +46,8 @@ def swiss_roll(n: int, generator: torch.Generator) -> Tensor:
     t = 1.5 * math.pi * (1 + 2 * torch.rand(n, generator=generator))
     roll = torch.stack([t * t.cos(), t * t.sin()], 1) + 0.25 * torch.randn(n, 2, generator=generator)
     return roll / 7.5
+
+
+def digest(x: Tensor) -> str:
+    """SHA-256 of points, by which a record names those it was scored on; drawn anew, they are the same to the bit."""
+    return hashlib.sha256(x.detach().cpu().contiguous().numpy().tobytes()).hexdigest()

@@ -483,6 +483,10 @@ def _cifar_batches(*names: str) -> Reader:
     return formats.tar_records(tuple(f"cifar-10-batches-bin/{name}.bin" for name in names), size=1 + 3 * 32 * 32)
 
 
+DRAWN = ("banana", "checkerboard", "grid25", "ring8", "swiss_roll")
+"""Points in the plane that `toy` and `points` draw as they are needed. There is nothing to load and no digest to pin: a
+record of them holds that of the points it was scored on."""
+
 REGISTRY: dict[str, DataSet] = {
     entry.name: entry
     for entry in (

@@ -186,6 +186,8 @@ def records_are_fresh(submission: Submission) -> Iterator[Found]:
 def pinned(root: Path) -> dict[str, str | None]:
     """The digests that `common/data/registry.py` pins, data set -> SHA-256 or None where none is known.
 
+    Points that are drawn as they are needed (`DRAWN`) are known and have none.
+
     They are read from its source, since importing it would take torch. {} when there is no such file.
     """
     try:
@@ -194,6 +196,9 @@ def pinned(root: Path) -> dict[str, str | None]:
         return {}
     digests: dict[str, str | None] = {}
     for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id="DRAWN")], value=ast.Tuple(elts=drawn)):
+                digests |= {str(name.value): None for name in drawn if isinstance(name, ast.Constant)}
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "DataSet"):
             continue
         fields = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
@@ -489,6 +494,8 @@ def files_are_the_runs_own(submission: Submission) -> Iterator[Found]:
             beside = path.with_name(name)
             try:
                 content = read_bytes(beside, MAX_LEFT)
+                if beside.suffix == ".safetensors" and not safetensors_header(beside, MAX_LEFT):
+                    continue  # a run whose scores are no means over examples
             except Unreadable:
                 continue  # RES-009 and the rules of layout and safety say so where it matters
             other = known.setdefault(hashlib.sha256(content).hexdigest(), record)

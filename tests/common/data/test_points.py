@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from common.data.centred import Centred
-from common.data.points import Endless, swiss_roll
+from common.data.points import Endless, digest, swiss_roll
 from common.errors import DataError
 from common.probes import quantise
 
@@ -50,3 +50,11 @@ def test_centred_codes(levels: int) -> None:
     x, ldj = Centred(levels).encode(torch.tensor([[0, levels - 1]], dtype=torch.uint8))
     assert x.tolist() == [[-1, 1]]
     assert ldj.tolist() == [0]
+
+
+def test_a_digest_is_of_every_bit_and_of_nothing_else() -> None:
+    x = swiss_roll(8, torch.Generator().manual_seed(0))
+    assert digest(x) == digest(x.clone().requires_grad_()) == digest(x.T.contiguous().T)
+    other = x.clone()
+    other[3, 1] = torch.nextafter(other[3, 1], torch.tensor(1e9))
+    assert digest(x) != digest(other)

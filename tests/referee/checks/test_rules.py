@@ -394,6 +394,22 @@ def test_a_data_set_that_is_to_be_added_is_named_in_the_note(damage: Any) -> Non
     assert len(findings(damage.project, only={"RES-015"})) == len(known) - 1
 
 
+def test_points_that_are_drawn_are_known_and_have_no_digest_of_their_own(damage: Any) -> None:
+    registry(damage, "mnist", "0" * 64)
+    for run_ in RUNS:
+        damage.record(f"laptop/{run_}", data_sha256={"ring8": "1" * 64})
+    assert any("does not know" in message for _, _, message in findings(damage.project, only={"RES-005"}))
+    file = damage.root / "common" / "data" / "registry.py"
+    file.write_text(file.read_text() + 'DRAWN = ("ring8", "swiss_roll")\n')
+    assert findings(damage.project, only={"RES-005"}) == []
+
+
+def test_runs_whose_scores_are_no_means_keep_no_examples(damage: Any) -> None:
+    for run_ in ("k1", "k5"):
+        damage.write(f"results/laptop/{run_}/examples.safetensors", (8).to_bytes(8, "little") + b"{}      ")
+    assert findings(damage.project, only={"RES-014"}) == []
+
+
 def test_names_that_cannot_be_imported(submitted: Project) -> None:
     for name in ("class", "json", "2fast", "Toy", "a-b"):
         moved = submitted.folder.rename(submitted.folder.with_name(name))
