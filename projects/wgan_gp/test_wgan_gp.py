@@ -203,10 +203,10 @@ def test_clipping_bounds_every_weight_of_the_critic_and_no_other() -> None:
     model, state = playing(config)
     paper.update(config, model, state, torch.randn(12, 2, generator=seeded()))
     assert largest(model.network) == pytest.approx(0.02)
-    assert largest(model.generator) > 0.02
+    assert largest(model.generator) > 0.2  # as it began, not clipped and moved on
     model, state = playing(DOTS)
     paper.update(DOTS, model, state, torch.randn(12, 2, generator=seeded()))
-    assert largest(model.network) > 0.02
+    assert largest(model.network) > 0.2
 
 
 def test_a_fixed_generator_is_data_plus_unit_noise_and_stays_so() -> None:

@@ -32,7 +32,7 @@ from torch.nn.functional import logsigmoid
 from common import plotting, probes
 from common.data import Batch, Batches, load, toy
 from common.data.centred import Centred
-from common.data.points import Endless, Sampler, swiss_roll
+from common.data.points import Endless, Sampler, digest, swiss_roll
 from common.errors import ConfigError
 from common.evaluation.critics import Critic, critic_scores, layer_gradients, rank_correlation
 from common.evaluation.features import Features, lenet, raw_pixels
@@ -276,6 +276,7 @@ def held_out(config: Config, model: GAN, n: int) -> tuple[Tensor, Tensor]:
 def evaluate_points(config: Config, model: GAN, run: Run) -> list[Score]:
     """What figure 1 shows, in numbers; of mixtures, which of their Gaussians a trained generator reaches."""
     x, x_fake = held_out(config, model, config.samples)
+    run.data[config.dataset] = digest(x)
     scores, values = critic_scores(model.network, x, x_fake, dual=config.fixed_generator)
     if config.dataset in MIXTURES and not config.fixed_generator:
         modes, values["high_quality"] = mode_scores(x_fake, *MIXTURES[config.dataset])
