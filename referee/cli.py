@@ -61,7 +61,7 @@ PROBES = """what they have to be given (each docstring in common/probes says wha
   probes.causality(conditionals, x)
   probes.cache(cached, naive)
   probes.sampler(sample, *, steps)
-  probes.schedule(alpha_bar, *, q_sample, to_x0, from_x0)
+  probes.schedule(alpha_bar)
   probes.gan(critic, generator, critic_step, generator_step)
   probes.bijection(forward, inverse, x)
   probes.quantise(preprocess)
