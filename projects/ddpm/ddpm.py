@@ -274,7 +274,7 @@ def train(config: Config, run: Run) -> nn.Module:
         return sgd_step(loss_fn, adam, x_0, clip=config.clip, amp="bf16" if config.bf16 else None)
 
     network.train()
-    fit(state, batches, step, steps=config.steps, run=run)
+    fit(state, batches, step, steps=config.steps, run=run, log_every=max(1, config.steps // 40))
     return state.ema.model
 
 
