@@ -319,7 +319,7 @@ def build(config: Config) -> Autoregressive:
 
 
 def train(config: Config, run: Run) -> Autoregressive:
-    """Maximise log p(x | y) by RMSProp (PixelRNN, section 5.1)."""
+    """Maximise log p(x | y) by RMSProp (PixelRNN, section 5.2)."""
     data = run.uses(load(config.dataset))
     model = place(build(config), run.device, channels_last=True)
     optimizer = RMSprop(model.parameters(), lr=config.learning_rate, alpha=0.95)
