@@ -26,6 +26,7 @@ EXPECTED = {
     "vae": ("bound",),
     "autoregressive": ("normalisation",),
     "flow": ("bijection",),
+    "diffusion": ("schedule", "sampler"),
 }
 """Probes of `common.probes` that a family is expected to name."""
 
