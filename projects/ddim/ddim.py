@@ -319,7 +319,7 @@ def illustrate(config: Config, network: nn.Module, run: Run) -> None:
 UNET = {"multipliers": (1, 2), "blocks": 1, "spacing": "linear"}  # linear: the paper's, but for CIFAR10
 TINY = {"dataset": "digits", "weights": "ddpm/smoke/eps-simple", "base": 16, "samples": 150, "S_longer": 50, **UNET}
 SMALL = {"dataset": "mnist", "weights": "ddpm/laptop/eps-simple", "base": 32, "patch": 2, "samples": 300, **UNET}
-TINY["weights_sha256"] = ""
+TINY["weights_sha256"] = "d8e62917340df2acafb5c8fb452d1ac93adb30449d64ef0e3b6a07b12b63fd3e"
 SMALL |= {"weights_sha256": "", "S_longer": 200, "batch_size": 100}
 
 
