@@ -355,3 +355,10 @@ def test_loss_quality_is_about_the_negative_loss(tmp_path: Path) -> None:
     assert scores["loss_quality"].value == pytest.approx(1)
     assert scores["fd[raw-pixels]"].split == "test"
     assert scores["loss_quality"].split == "val"
+
+
+@pytest.mark.parametrize("config", [FEW, DOTS, dataclasses.replace(DOTS, fixed_generator=True)])
+def test_every_run_has_its_picture(config: Config, tmp_path: Path) -> None:
+    paper.illustrate(config, paper.build(config).eval(), run_in(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == ["samples.png"]
+    assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")
