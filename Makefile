@@ -62,9 +62,10 @@ serve: setup
 bench: .venv-peers/.done
 	@.venv-peers/bin/python -m benchmarks
 
-.venv-peers/.done: benchmarks/peers.txt
+.venv-peers/.done: benchmarks/peers.txt benchmarks/peers_alone.txt
 	@$(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers_alone.txt
 	@touch $@
 
 lock:

@@ -1,4 +1,4 @@
-"""python -m benchmarks [fit_overhead batch_stream likelihood_bound vae_pythae referee_check referee_status …]"""
+"""python -m benchmarks [fit_overhead batch_stream likelihood_bound vae_pythae flows_peers referee_check …]"""
 
 import argparse
 import importlib
@@ -6,9 +6,14 @@ import importlib.util
 
 from common.errors import nearest
 
-NEEDS = {"vae_pythae": "pythae"}  # benchmark -> the peer that it needs
+NEEDS = {  # benchmark -> the peers that it needs
+    "vae_pythae": ("pythae",),
+    "flows_peers": ("zuko", "nflows", "normflows"),
+    "diffusion_peers": ("denoising_diffusion_pytorch", "diffusers"),
+}
 NAMES = (
     *("fit_overhead", "batch_stream", "likelihood_bound", "vae_pythae"),
+    *("pixelcnn_sampling", "flows_peers", "diffusion_peers"),
     *("referee_check", "referee_status", "site_build"),
 )
 
@@ -21,13 +26,15 @@ def main() -> None:
         if name not in NAMES:
             parser.error(f"unknown benchmark '{name}'.{nearest(name, NAMES)} There are: {', '.join(NAMES)}.")
     for name in names:
-        needed = NEEDS.get(name)
-        if needed and importlib.util.find_spec(needed) is None:
-            print(f"\n{name}: skipped, {needed} is not installed here; 'make bench' installs it in .venv-peers.")
+        needed = NEEDS.get(name, ())
+        if missing := [peer for peer in needed if importlib.util.find_spec(peer) is None]:
+            print(
+                f"\n{name}: skipped, not installed here: {', '.join(missing)}; 'make bench' makes .venv-peers for it."
+            )
             continue
         measured = importlib.import_module(f"benchmarks.{name}").main()
         measured.show()
-        print(f"  kept in {measured.keep(('torch', 'numpy', *([needed] if needed else [])))}")
+        print(f"  kept in {measured.keep(('torch', 'numpy', *needed))}")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,56 @@ class Comparison:
 
 
 @dataclass
+class Rows:
+    """Several kinds of work, each done by ours and by several peers. `rates[row][candidate]` has one for each turn."""
+
+    name: str
+    question: str
+    target: str
+    ours: str
+    units: dict[str, str]  # row -> what its rates count, per second
+    rates: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    notes: dict[str, float | str] = field(default_factory=dict)
+
+    def medians(self, row: str) -> dict[str, float]:
+        return {name: statistics.median(values) for name, values in self.rates[row].items()}
+
+    def fastest_peer(self, row: str) -> str:
+        medians = self.medians(row)
+        return max((name for name in medians if name != self.ours), key=medians.__getitem__)
+
+    def ratio(self, row: str) -> float:
+        """Ours over the fastest peer's, the median over turns: above 1 we are faster."""
+        pairs = zip(self.rates[row][self.ours], self.rates[row][self.fastest_peer(row)], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+    def keep(self, packages: Sequence[str] = ("torch", "numpy")) -> Path:
+        """Write `results/<name>.json`."""
+        summary = {
+            row: {
+                "medians": self.medians(row),
+                "fastest peer": self.fastest_peer(row),
+                "ratio": round(self.ratio(row), 3),
+            }
+            for row in self.rates
+        }
+        return _keep(asdict(self) | {"summary": summary}, packages)
+
+    def show(self) -> None:
+        print(f"\n{self.question}")
+        for row in self.rates:
+            print(f"  {row}, {self.units[row]}/s")
+            for name, median in self.medians(row).items():
+                values = self.rates[row][name]
+                spread = f"{min(values):,.4g} to {max(values):,.4g}"
+                print(f"    {name:44} {median:10,.4g}   ({spread}, {len(values)} turns)")
+            print(f"    ratio to {self.fastest_peer(row)}: {self.ratio(row):.2f}")
+        print(f"  target {self.target}")
+        for name, value in self.notes.items():
+            print(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
+
+
+@dataclass
 class Figures:
     """What has no peer: a cost, and the most it may be. `turns` are those each median in `figures` is of."""
 
@@ -86,7 +136,7 @@ def _keep(content: dict[str, Any], packages: Sequence[str]) -> Path:
     return path
 
 
-def take_turns(candidates: Mapping[str, Callable[[], int]], turns: int, warm_up: int = 1) -> dict[str, list[float]]:
+def take_turns(candidates: Mapping[str, Callable[[], float]], turns: int, warm_up: int = 1) -> dict[str, list[float]]:
     """Run the candidates in turn, and each turn in the other order, so that a machine's moods fall on all of them.
 
     Args:
