@@ -253,6 +253,9 @@ def test_mixtures_have_deviation_one_but_for_that_of_each_gaussian(name: str) ->
     centres, deviation = paper.MIXTURES[name]
     assert centres.mean(0).tolist() == pytest.approx([0, 0], abs=1e-6)
     assert centres.square().mean(0).tolist() == pytest.approx([1, 1], rel=1e-5)
+    # gan_toy.py: radius 2 and deviation 0.02; spacing 2 and deviation 0.05. Scaling keeps the ratio.
+    closest = torch.pdist(centres).min().item()
+    assert deviation / closest == pytest.approx({"ring8": 0.01 / (2 * math.sin(math.pi / 8)), "grid25": 0.025}[name])
     x = paper.POINTS[name](4000, seeded())
     offset = torch.cdist(x, centres).min(1).values
     assert float(offset.square().mean()) == pytest.approx(2 * deviation**2, rel=0.1)
