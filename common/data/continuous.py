@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from common.data import toy
 from common.data.preprocess import Compose, Dequantise, Logit
 from common.data.registry import load
-from common.data.splits import Data
+from common.data.splits import Data, array_digest
 from common.errors import ConfigError
 
 SPLITS = ("train", "val", "test")
@@ -24,17 +22,19 @@ class Continuous:
     the three splits are independent draws.
 
     name: of a data set of images, or of a density in the plane.
-    uses: told of a data set that was loaded (`Run.uses`).
+    record: told the digest by which a record names the data (`Run.data`); of points, that of the test split.
     shape: of one example, (C, H, W) or (2,).
     images: the data set with its codes; None in the plane.
     density: the exact density in the plane; None for images.
     """
 
-    def __init__(self, name: str, alpha: float = 0.05, uses: Callable[[Data], Data] = lambda data: data) -> None:
+    def __init__(self, name: str, alpha: float = 0.05, record: dict[str, str] | None = None) -> None:
         self.name, self.alpha = name, alpha
         self.density = toy.density(name) if name in toy.names() else None
-        self.images: Data | None = None if self.density else uses(load(name))
+        self.images: Data | None = None if self.density else load(name)
         self.shape: tuple[int, ...] = (2,) if self.images is None else tuple(self.images.train.x.shape[1:])
+        if record is not None:
+            record[name] = self.images.sha256 if self.images else array_digest(self.split("test")[0].numpy())
 
     @property
     def preprocess(self) -> Compose:

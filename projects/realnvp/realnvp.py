@@ -42,7 +42,7 @@ from common.nn.resnet import ResNet
 from common.plotting_plane import density_picture
 from common.probes.instances import jittered, run_in, trained
 from common.records import Score
-from common.training import State, place, sgd_step
+from common.training import State, fit, place, sgd_step
 from common.training.early import fit_until_worse
 
 SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8)}
@@ -161,7 +161,6 @@ class BatchNorm(nn.Module):
         return (x - mu) * scale + beta, (pixels * log_scale.sum()).expand(len(x))
 
     def inverse(self, y: Tensor) -> Tensor:
-        """By the buffers, in training too."""
         scale = (0.5 * (self.var + self.eps).log() - self.log_gamma).exp()
         mu, scale, beta = (each.view(-1, *[1] * (y.dim() - 2)) for each in (self.mu, scale, self.beta))
         return (y - beta) * scale + mu
@@ -253,7 +252,6 @@ class RealNVP(nn.Module):
         return torch.cat(z, 1), ldj
 
     def inverse(self, z: Tensor) -> Tensor:
-        """z (B, D) -> x (B, *shape)."""
         pieces = z.split([math.prod(part) for part in self.parts], 1)
         *factored_out, h = (piece.view(-1, *part) for piece, part in zip(pieces, self.parts, strict=True))
         for f in reversed(self.f):
@@ -314,11 +312,16 @@ def descent(config: Config, model: RealNVP) -> Adam:
 
 def train(config: Config, run: Run) -> RealNVP | Gaussians:
     """Maximum likelihood, until the validation log-density has not improved for long."""
-    data = Continuous(config.dataset, config.alpha, run.uses)
+    data = Continuous(config.dataset, config.alpha, run.data)
     model = place(build(config), run.device, channels_last=config.model == "multiscale")
     x_train, x_val = (data.split(name)[0].to(run.device) for name in ("train", "val"))
-    if isinstance(model, Gaussians):
-        model.fit(x_train, data.images.train.y if len(model.mean) > 1 else None)
+    if isinstance(model, Gaussians):  # in closed form: a single update, from all examples
+
+        def solve(state: State, x: Tensor) -> dict[str, Tensor]:
+            model.fit(x, data.images.train.y if len(model.mean) > 1 else None)
+            return {"loss": -log_probs(model, x, run.device).mean()}
+
+        fit(State(model, {}, torch.Generator()), lambda _: x_train, solve, steps=1, run=run)
         return model
 
     once, by_batch, optimizer = config.noise == "once", config.batch_norm == "batch", descent(config, model)
@@ -350,15 +353,15 @@ def train(config: Config, run: Run) -> RealNVP | Gaussians:
 
 def evaluate(config: Config, model: RealNVP | Gaussians, run: Run) -> list[Score]:
     """Log-density of test and validation examples in the model's space, bits per dimension of images."""
-    data = Continuous(config.dataset, config.alpha, run.uses)
+    data = Continuous(config.dataset, config.alpha, run.data)
     scores, values = density_scores(model, data, run.device, val_examples=config.val_examples)
     run.examples |= values
     return scores
 
 
 def illustrate(config: Config, model: RealNVP | Gaussians, run: Run) -> None:
-    """Draws, uncurated: `samples.png`. Of points, beside the exact density; of images also draws as the temperature
-    falls, row by row from the same z, and the manifold between the first four validation examples (figure 6)."""
+    """Draws, uncurated: `samples.png`; of points beside the exact density. Of images also draws from the same z as the
+    temperature falls, row by row, and the manifold between the first four validation examples (figure 6)."""
     data, generator = Continuous(config.dataset, config.alpha), torch.Generator().manual_seed(config.seed)
     model, path = model.cpu().eval(), run.directory / "samples.png"
     if data.density is not None:
@@ -382,9 +385,9 @@ IMAGES = {"model": "multiscale", "batch_norm": "running", "alpha": 0.05, "noise"
 IMAGES |= {"step_size": 1e-3, "l2": 5e-5, "batch_size": 64}
 SMALL = IMAGES | {"blocks": 1, "bf16": True, "step_size": 3e-3, "steps": 400, "val_every": 80, "val_examples": 1000}
 PLANE = {"couplings": 8, "hidden": (64, 64), "batch_norm": "none", "step_size": 1e-3, "l2": 0.0, "batch_size": 512}
-PLANE |= {"steps": 2000, "val_every": 250}
-DEEP = {"dataset": "digits", "couplings": 24, "hidden": (64,), "alpha": 0.05, "noise": "always", "step_size": 1e-3}
-DEEP |= {"steps": 1000, "val_every": 100}
+PLANE |= {"steps": 5000, "val_every": 250}
+DEEP = {"dataset": "digits", "couplings": 24, "hidden": (64,), "alpha": 0.05, "noise": "always"}
+DEEP |= {"step_size": 1e-3, "steps": 1000, "val_every": 100}
 BRIEF = {"step_size": 3e-4, "steps": 1200, "val_every": 300, "val_examples": 5000}
 GAUSSIANS = {"gaussian": Config(model="gaussian"), "gaussian-classes": Config(model="class_gaussians")}
 
@@ -412,16 +415,16 @@ PRESETS: dict[str, dict[str, Config]] = {
 
 
 SMALLEST = {"model": "multiscale", "batch_norm": "running", "scales": 1, "channels": 4, "blocks": 1}
+BRIEFEST = {"batch_size": 20, "val_every": 2, "val_examples": 20, "patience": 2, "steps": 8}
+BRIEFEST = Config("digits", **IMAGES | SMALLEST | BRIEFEST)
 
 
 def tiny(shape: tuple[int, ...], **settings: Any) -> RealNVP:
-    """In float64, far from the identity."""
     torch.manual_seed(0)
     return jittered(RealNVP(Config(**{"hidden": (8,), "couplings": 4} | settings), shape))
 
 
 def probe_bijection() -> probes.ProbeResult:
-    """Two scales, on two channels of 4 x 6 pixels."""
     model, generator = tiny((2, 4, 6), **SMALLEST), torch.Generator().manual_seed(0)
     x, z = (torch.randn(3, *shape, generator=generator).double() for shape in ((2, 4, 6), (48,)))
     return probes.bijection(model, model.inverse, x, z=z)
@@ -434,13 +437,6 @@ def probe_impossible() -> probes.ProbeResult:
     return probes.impossible(model.log_prob, x, entropy=banana.entropy, true_log_prob=banana.log_prob)
 
 
-def probe_resume() -> probes.ProbeResult:
-    """Running averages in batch normalisation, new noise in every update, an end that early stopping decides."""
-    brief = {"batch_size": 20, "val_every": 2, "val_examples": 20, "patience": 2, "steps": 8}
-    config = Config("digits", **IMAGES | SMALLEST | brief)
-    return probes.resume(lambda directory: train(config, run_in(directory, config)))
-
-
 PROBES = {
     "bijection": probe_bijection,
     "bits": lambda: probes.bits(Compose(Dequantise(), Logit(0.05))),
@@ -448,5 +444,6 @@ PROBES = {
     "impossible": probe_impossible,
     "quantise": lambda: probes.quantise(Compose(Dequantise(), Logit(1e-6))),
     "invariance": lambda: probes.invariance(probes.per_example(tiny((9,)).log_prob), torch.eye(9).double()),
-    "resume": probe_resume,
+    # running averages in batch normalisation, new noise in every update, an end that early stopping decides
+    "resume": lambda: probes.resume(lambda directory: train(BRIEFEST, run_in(directory, BRIEFEST))),
 }

@@ -7,6 +7,7 @@ import torch
 
 from common.data import Compose, Dequantise, Logit, load, toy
 from common.data.continuous import POINTS, Continuous
+from common.data.splits import array_digest
 from common.errors import ConfigError
 
 
@@ -39,9 +40,13 @@ def test_points_are_draws_of_the_density():
         _ = data.preprocess
 
 
-def test_the_data_set_is_told_and_unknown_splits_are_refused():
-    told = []
-    data = Continuous("digits", uses=lambda d: (told.append(d.name), d)[1])
-    assert told == ["digits"]
+def test_the_record_is_told_the_digest_of_the_data_and_unknown_splits_are_refused():
+    record = {}
+    data = Continuous("digits", record=record)
+    Continuous("ring8", record=record)
+    Continuous("banana", record=record)
+    assert record["digits"] == load("digits").sha256
+    assert record["ring8"] != record["banana"]
+    assert record["ring8"] == array_digest(Continuous("ring8").split("test")[0].numpy())
     with pytest.raises(ConfigError, match="train, val, test"):
         data.split("trian")
