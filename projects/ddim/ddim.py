@@ -74,7 +74,7 @@ class Config:
     # What is measured
     samples: int = 50_000  # for the Fréchet distance
     reconstructions: int = 0  # test images that are encoded and decoded (section 5.4); without randomness only
-    latents: int = 0  # of the samples: compared with the images of a longer trajectory without noise (section 5.2)
+    latents: int = 0  # of the samples, compared with the same sampler's in more steps, other noise (section 5.2)
     S_longer: int = 1000  # dim(tau) of that
     batch_size: int = 500
     seed: int = 0
@@ -126,9 +126,13 @@ def sigma(alpha_t: float, alpha_s: float, eta: float) -> float:
 # -- Samplers: functions of a denoiser (sections 4.1 and 4.2) ----------------------------------------------------------
 
 
-def predict(denoiser: Denoiser, x_t: Tensor, alpha_t: float) -> tuple[Tensor, Tensor]:
-    """x0_hat, eq. 9, and epsilon_theta, of which x_t = sqrt(alpha_t) x0_hat + sqrt(1 - alpha_t) epsilon_theta."""
+def predict(denoiser: Denoiser, x_t: Tensor, alpha_t: float, *, clip: bool = False) -> tuple[Tensor, Tensor]:
+    """x0_hat, eq. 9, and epsilon_theta, of which x_t = sqrt(alpha_t) x0_hat + sqrt(1 - alpha_t) epsilon_theta.
+
+    `clip` keeps x0_hat in [-1, 1], and lets epsilon_theta follow.
+    """
     x0_hat = denoiser(x_t / math.sqrt(alpha_t), math.sqrt((1 - alpha_t) / alpha_t))
+    x0_hat = x0_hat.clamp(-1, 1) if clip else x0_hat
     return x0_hat, (x_t - math.sqrt(alpha_t) * x0_hat) / math.sqrt(1 - alpha_t)
 
 
@@ -145,11 +149,12 @@ def sample(
     """x_0 from x_T, along alpha_0 = 1, ..., alpha_{tau_S}: eq. 12 with eq. 16; (B, ...) -> (B, ...).
 
     `larger` adds the noise of hat-sigma = sqrt(1 - alpha_t / alpha_s), and leaves all else as it is for eta = 1
-    (appendix D.3). The last step adds none: hat-sigma would, and the authors' code leaves it out, too.
+    (appendix D.3), but that x0_hat is clipped, as in the authors' code, which is Ho et al.'s. The last step adds no
+    noise: by the formula hat-sigma would; the code leaves it out, too.
     """
     x = x_T
     for alpha_s, alpha_t in reversed(list(itertools.pairwise(alpha))):
-        x0_hat, eps = predict(denoiser, x, alpha_t)
+        x0_hat, eps = predict(denoiser, x, alpha_t, clip=larger)
         s = sigma(alpha_t, alpha_s, eta)
         x = math.sqrt(alpha_s) * x0_hat + math.sqrt(1 - alpha_s - s**2) * eps
         noise = math.sqrt(1 - alpha_t / alpha_s) if larger else s
@@ -170,8 +175,7 @@ def encode(denoiser: Denoiser, x_0: Tensor, alpha: Sequence[float], lowest: floa
     which is solved here from level 0 upwards. At level 0 there is nothing that the network was trained to see, so
     the first step asks at the lowest level that it knows; `lowest` is alpha_1, whatever tau_1 is.
     """
-    x_bar = x_0
-    levels = [math.sqrt((1 - a) / a) for a in alpha]
+    x_bar, levels = x_0, [math.sqrt((1 - a) / a) for a in alpha]
     for level, higher in itertools.pairwise(levels):
         at = max(level, math.sqrt((1 - lowest) / lowest))
         eps = (x_bar - denoiser(x_bar, at)) / at
@@ -193,8 +197,8 @@ def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
 def build(config: Config) -> UNet:
     """The network without its weights."""
     channels = SHAPES[config.dataset][0]
-    size = (config.base, config.multipliers, config.blocks, config.attention_at)
-    return UNet(channels, channels, *size, dropout=0.0, patch=config.patch)
+    size = (config.base, config.multipliers, config.blocks, config.attention_at, 0.0, config.patch)
+    return UNet(channels, channels, *size)
 
 
 def train(config: Config, run: Run) -> nn.Module:
@@ -218,30 +222,28 @@ def latents(config: Config, n: int) -> Tensor:
     return torch.cat([torch.randn((1, *shape), generator=generator) for _ in range(n)])
 
 
-def draw(config: Config, network: nn.Module, x_T: Tensor, S: int, *, noisy: bool = True) -> Tensor:
-    """x_0 of these latents in S steps, (N, C, H, W) on the CPU; with the noise of the configuration, or without any."""
+def draw(config: Config, network: nn.Module, x_T: Tensor, S: int, *, stream: int = 1) -> Tensor:
+    """x_0 of these latents in S steps, (N, C, H, W) on the CPU; another stream is other noise on the way."""
     device = next(network.parameters()).device
     denoiser, alpha = denoiser_of(config, network), trajectory(config, S)
-    generator = torch.Generator(device).manual_seed(config.seed + 1)
-    eta, larger = (config.eta, config.larger) if noisy else (0.0, False)
-    found = []
+    generator = torch.Generator(device).manual_seed(config.seed + stream)
+    how, found = {"eta": config.eta, "larger": config.larger, "generator": generator}, []
     for x in x_T.split(config.batch_size):
-        found.append(sample(denoiser, x.to(device), alpha, eta=eta, larger=larger, generator=generator).cpu())
+        found.append(sample(denoiser, x.to(device), alpha, **how).cpu())
     return torch.cat(found)
 
 
 def reconstruct(config: Config, network: nn.Module, x_0: Tensor) -> Tensor:
     """Images encoded in S steps and decoded in S steps: (N, C, H, W) on the CPU."""
-    device = next(network.parameters()).device
+    device, lowest, found = next(network.parameters()).device, float(schedule(config)[1]), []
     denoiser, alpha = denoiser_of(config, network), trajectory(config, config.S)
-    lowest, found = float(schedule(config)[1]), []
     for x in x_0.split(config.batch_size):
         found.append(sample(denoiser, encode(denoiser, x.to(device), alpha, lowest), alpha).cpu())
     return torch.cat(found)
 
 
 def features(config: Config, data: Data) -> Features:
-    """What the Fréchet distance looks at: Inception for colour, as in the paper; a LeNet, or mere pixels, for small."""
+    """What the Fréchet distance looks at: Inception for colour, as in the paper; a LeNet, or mere pixels, for grey."""
     if config.dataset in ("mnist", "fashion_mnist"):
         return lenet(config.dataset)
     return inception() if config.dataset == "cifar10" else raw_pixels(SHAPES[config.dataset], data.levels)
@@ -268,8 +270,9 @@ def evaluate(config: Config, network: nn.Module, run: Run) -> list[Score]:
     data = run.uses(load(config.dataset))
     codes, centred = samples(config, network, data.levels), Centred(data.levels)
     how = {"split": "train", "weights": "ema", "protocol": f"weights {config.weights}, {config.spacing} tau"}
-    generator = torch.Generator().manual_seed(0)
-    found = [frechet_score(features(config, data), codes, data.train.x, generator=generator, **how)]
+    trained_on = data.trainval if data.name == "cifar10" else data.train  # as DDPM was
+    resamples = torch.Generator().manual_seed(0)
+    found = [frechet_score(features(config, data), codes, trained_on.x, generator=resamples, **how)]
 
     def score(name: str, unit: str, values: Tensor, protocol: str) -> None:
         run.examples[name] = values
@@ -282,8 +285,8 @@ def evaluate(config: Config, network: nn.Module, run: Run) -> list[Score]:
         errors = (reconstruct(config, network, x_0) - x_0) / 2  # of pixels from 0 to 1
         score("reconstruction_error", "MSE", errors.square().flatten(1).mean(1), f"{config.dataset}, {n} test images")
     if n := config.latents:
-        longer = centred.decode(draw(config, network, latents(config, n), config.S_longer, noisy=False))
-        protocol = f"{n} latents, against {config.S_longer} steps without noise"
+        longer = centred.decode(draw(config, network, latents(config, n), config.S_longer, stream=2))
+        protocol = f"{n} latents, against {config.S_longer} steps of the same sampler"
         score("latent_distance", "ratio", latent_distance(codes[:n].float(), longer.float()), protocol)
     return found
 
@@ -291,9 +294,9 @@ def evaluate(config: Config, network: nn.Module, run: Run) -> list[Score]:
 def illustrate(config: Config, network: nn.Module, run: Run) -> None:
     """The images of the first sixty-four latents: `samples.png`, to be compared from run to run.
 
-    Without randomness also `consistency.png`, a latent a column, trajectories of 10, 20, 50 and S_longer steps in rows
-    (figure 5), `interpolation.png`, a row between two latents, in S steps (figure 6), and `reconstruction.png`, test
-    images above their reconstructions.
+    Where latents are compared, `consistency.png`, a latent a column, trajectories of 10, 20, 50 and S_longer steps in
+    rows (figure 5); and without randomness `interpolation.png`, a row between two latents, in S steps (figure 6), and
+    `reconstruction.png`, test images above their reconstructions.
     """
     data = load(config.dataset)
     centred = Centred(data.levels)
@@ -302,11 +305,12 @@ def illustrate(config: Config, network: nn.Module, run: Run) -> None:
         plotting.image_grid((x + 1) / 2, run.directory / name, columns=columns)
 
     picture(centred.encode(samples(config, network, data.levels)[:64])[0], "samples.png", 8)
+    x_T = latents(config, 12)
+    if config.latents:
+        lengths = sorted({min(S, config.S_longer) for S in (10, 20, 50, config.S_longer)})
+        picture(torch.cat([draw(config, network, x_T, S, stream=S) for S in lengths]), "consistency.png", len(x_T))
     if config.eta > 0 or not config.latents:
         return
-    x_T = latents(config, 12)
-    lengths = sorted({min(S, config.S_longer) for S in (10, 20, 50, config.S_longer)})
-    picture(torch.cat([draw(config, network, x_T, S) for S in lengths]), "consistency.png", len(x_T))
     a, b = x_T.chunk(2)
     between = torch.stack([slerp(a, b, i / 10) for i in range(11)], 1).flatten(0, 1)
     picture(draw(config, network, between, config.S), "interpolation.png", 11)
@@ -317,10 +321,10 @@ def illustrate(config: Config, network: nn.Module, run: Run) -> None:
 # -- Presets -----------------------------------------------------------------------------------------------------------
 
 UNET = {"multipliers": (1, 2), "blocks": 1, "spacing": "linear"}  # linear: the paper's, but for CIFAR10
-TINY = {"dataset": "digits", "weights": "ddpm/smoke/eps-simple", "base": 16, "samples": 150, "S_longer": 50, **UNET}
-SMALL = {"dataset": "mnist", "weights": "ddpm/laptop/eps-simple", "base": 32, "patch": 2, "samples": 300, **UNET}
-TINY["weights_sha256"] = "d8e62917340df2acafb5c8fb452d1ac93adb30449d64ef0e3b6a07b12b63fd3e"
-SMALL |= {"weights_sha256": "", "S_longer": 200, "batch_size": 100}
+DIGITS = UNET | {"dataset": "digits", "base": 16, "samples": 150, "S_longer": 50, "weights": "ddpm/smoke/eps-simple"}
+DIGITS["weights_sha256"] = "d8e62917340df2acafb5c8fb452d1ac93adb30449d64ef0e3b6a07b12b63fd3e"
+MNIST = UNET | {"dataset": "mnist", "base": 32, "patch": 2, "S_longer": 200, "weights": "ddpm/laptop/eps-simple"}
+MNIST |= {"weights_sha256": "", "batch_size": 100}
 
 
 def table(lengths: Sequence[int], *etas: float, larger: bool = False, **settings: Any) -> dict[str, Config]:
@@ -335,15 +339,16 @@ FEW = (10, 20, 50, 100)
 
 PRESETS: dict[str, dict[str, Config]] = {
     # Seconds: the 8x8 digits that scikit-learn carries.
-    "smoke": table((10, 25), 0, reconstructions=50, latents=30, **TINY)
-    | table((10,), 1, latents=30, **TINY)
-    | table((10,), 1, larger=True, **TINY),
-    # Minutes: MNIST.
-    "laptop": table(FEW, 0, reconstructions=100, latents=50, **SMALL)
-    | table(FEW, 1, latents=50, **SMALL)
-    | table(FEW, 0.5, **SMALL)
-    | table((*FEW, 1000), 1, larger=True, **SMALL)
-    | table((1000,), 0, **SMALL),
+    "smoke": table((10, 25), 0, reconstructions=50, latents=30, **DIGITS)
+    | table((10,), 1, latents=30, **DIGITS)
+    | table((10,), 1, larger=True, **DIGITS),
+    # Minutes: MNIST; fewer samples of the longest trajectories, which take most of the time.
+    "laptop": table(FEW, 0, samples=600, latents=50, reconstructions=100, **MNIST)
+    | table(FEW, 0.5, samples=600, **MNIST)
+    | table(FEW, 1, samples=600, latents=50, **MNIST)
+    | table(FEW, 1, samples=600, larger=True, **MNIST)
+    | table((1000,), 0, samples=300, **MNIST)
+    | table((1000,), 1, samples=300, larger=True, **MNIST),
     # CIFAR10: Tables 1 and 2.
     "paper": table((*FEW, 200, 500, 1000), 0, reconstructions=10_000, latents=1000)
     | table((*FEW, 1000), 0.2, 0.5, 1, latents=1000)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from common import probes, weights
-from common.data import load
+from common.data import Split, load
 from common.data.centred import Centred
 from common.errors import CheckpointError, ConfigError
 from common.evaluation.features import raw_pixels
@@ -148,10 +148,14 @@ def test_at_eta_1_the_variance_is_that_of_ddpms_posterior(S):
 
 @pytest.mark.parametrize("larger", [False, True])
 def test_at_eta_1_a_step_is_ddpms(larger):
-    """Mean: eq. 7 of Ho et al. 2020. Variance: their beta-tilde, or their beta for hat-sigma; of the same noise."""
+    """Mean: eq. 7 of Ho et al. 2020. Variance: their beta-tilde, or their beta for hat-sigma, with x0_hat clipped."""
     x_t, a_0, a_s, a_t = noise(5, 2), 1.0, 0.9, 0.6
     beta, level = 1 - a_t / a_s, math.sqrt((1 - a_t) / a_t)
-    x0_hat = ideal(x_t / math.sqrt(a_t), level)
+    wide = lambda x, level: 2 * ideal(x, level)  # noqa: E731
+    x_t[0] = 40.0  # what is far out shows what is clipped
+    x0_hat = wide(x_t / math.sqrt(a_t), level)
+    assert x0_hat.max() > 1
+    x0_hat = x0_hat.clamp(-1, 1) if larger else x0_hat
     mean = (math.sqrt(a_s) * beta * x0_hat + math.sqrt(a_t / a_s) * (1 - a_s) * x_t) / (1 - a_t)
     variance = beta if larger else beta * (1 - a_s) / (1 - a_t)
     expected = mean + math.sqrt(variance) * noise(5, 2, seed=3)
@@ -160,7 +164,7 @@ def test_at_eta_1_a_step_is_ddpms(larger):
 
     def denoiser(x, level):
         asked.append(math.sqrt(a_s) * x)
-        return ideal(x, level)
+        return wide(x, level)
 
     generator = torch.Generator().manual_seed(3)
     sample(denoiser, x_t, [a_0, a_s, a_t], eta=1.0, larger=larger, generator=generator)
@@ -302,7 +306,9 @@ def test_images_do_not_depend_on_the_batch_size():
     whole = ddim.draw(SMALL, network, x_T, 5)
     torch.testing.assert_close(ddim.draw(dataclasses.replace(SMALL, batch_size=3), network, x_T, 5), whole)
     assert not torch.equal(ddim.draw(dataclasses.replace(SMALL, eta=1.0), network, x_T, 5), whole)
-    torch.testing.assert_close(ddim.draw(dataclasses.replace(SMALL, eta=1.0), network, x_T, 5, noisy=False), whole)
+    assert torch.equal(ddim.draw(SMALL, network, x_T, 5, stream=2), whole)
+    one, other = (ddim.draw(dataclasses.replace(SMALL, eta=1.0), network, x_T, 5, stream=i) for i in (1, 2))
+    assert not torch.equal(one, other)
 
 
 def test_the_distance_of_latents_is_zero_for_equal_images_and_one_for_unrelated_ones():
@@ -346,6 +352,19 @@ def test_scores_are_of_samples_of_reconstructions_and_of_latents(tmp_path):
 
 
 @pytest.mark.usefixtures("single")
+@pytest.mark.parametrize(("name", "n"), [("cifar10", 15), ("mnist", 10)])
+def test_samples_are_compared_with_what_the_network_was_trained_on(tmp_path, monkeypatch, name, n):
+    data, seen = load("digits"), []
+    few = {"train": 10, "val": 5, "test": 7}
+    splits = {split: Split(getattr(data, split).x[:n]) for split, n in few.items()}
+    monkeypatch.setattr(ddim, "load", lambda _: dataclasses.replace(data, name=name, **splits))
+    monkeypatch.setattr(ddim, "samples", lambda *_: torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+    monkeypatch.setattr(ddim, "frechet_score", lambda features, codes, reference, **_: seen.append(len(reference)))
+    ddim.evaluate(SMALL, network_of(SMALL, torch.float32), run_in(tmp_path, SMALL))
+    assert seen == [n]
+
+
+@pytest.mark.usefixtures("single")
 def test_what_is_shown_are_the_first_samples(tmp_path, monkeypatch):
     shown = {}
     monkeypatch.setattr(ddim.plotting, "image_grid", lambda images, path, **_: shown.update({path.stem: images}))
@@ -357,6 +376,9 @@ def test_what_is_shown_are_the_first_samples(tmp_path, monkeypatch):
     torch.testing.assert_close((shown["samples"] * 16).round(), ((x_0.clamp(-1, 1) + 1) * 8).round())
     shown.clear()
     ddim.illustrate(dataclasses.replace(config, eta=1.0), network, run)
+    assert set(shown) == {"samples", "consistency"}
+    shown.clear()
+    ddim.illustrate(dataclasses.replace(config, latents=0), network, run)
     assert set(shown) == {"samples"}
 
 
@@ -414,8 +436,9 @@ def test_runs_of_a_preset_differ_in_the_sampler_alone():
             kind = "hat" if config.larger else f"eta{config.eta:g}"
             assert name == f"{kind}-s{config.S}"
             first = next(iter(runs.values()))
-            plain = {"S": 10, "eta": 0.0, "larger": False, "reconstructions": 0, "latents": 0}
+            plain = {"S": 10, "eta": 0.0, "larger": False, "reconstructions": 0, "latents": 0, "samples": 1}
             assert dataclasses.replace(config, **plain) == dataclasses.replace(first, **plain), preset
+            assert config.samples == next(each.samples for each in runs.values() if each.S == config.S)
 
 
 @pytest.mark.parametrize(
