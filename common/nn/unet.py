@@ -200,7 +200,7 @@ class _Upsample(nn.Module):
 
 
 class _Norm(nn.GroupNorm):
-    """Group normalisation in 32 groups as in the paper; fewer where a group would have less than four channels.
+    """Group normalisation, in 32 groups as in the authors' code; fewer where these had less than four channels.
 
     In float32 under autocast too, as it always is on a GPU: more exact, and on a CPU several times faster.
     """
