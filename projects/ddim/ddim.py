@@ -324,7 +324,7 @@ UNET = {"multipliers": (1, 2), "blocks": 1, "spacing": "linear"}  # linear: the 
 DIGITS = UNET | {"dataset": "digits", "base": 16, "samples": 150, "S_longer": 50, "weights": "ddpm/smoke/eps-simple"}
 DIGITS["weights_sha256"] = "d8e62917340df2acafb5c8fb452d1ac93adb30449d64ef0e3b6a07b12b63fd3e"
 MNIST = UNET | {"dataset": "mnist", "base": 32, "patch": 2, "S_longer": 200, "weights": "ddpm/laptop/eps-simple"}
-MNIST |= {"weights_sha256": "", "batch_size": 100}
+MNIST |= {"weights_sha256": "7fd177720d3fdbb27956d9f8d0198775dfbc95c256c41bbdd0601cb0b17279fb", "batch_size": 100}
 
 
 def table(lengths: Sequence[int], *etas: float, larger: bool = False, **settings: Any) -> dict[str, Config]:
