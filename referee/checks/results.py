@@ -268,8 +268,9 @@ def _odd(score: Score) -> Iterator[str]:
         yield f"has no spread at all over {score.n:,} examples"
     if score.n > 10**8:
         yield f"is a mean over {score.n:,} examples, more than any data set here has"
-    if score.name == "bits_per_dim" and not 0 < score.value <= 16:
-        yield f"is {score.value:.5g} bits/dim; data of 8 bits lies between 0 and about 8"
+    # A model that is no good may be bounded at any number of bits; an exact likelihood of 16 is a mistake.
+    if score.name == "bits_per_dim" and not (score.value > 0 and (score.value <= 16 or score.kind == "bound")):
+        yield f"is {score.value:.5g} bits/dim; data of 8 bits lies between 0 and about 8, or below a bound"
     if score.unit == "units" and (score.value < 0 or score.value != int(score.value)):
         yield f"counts {score.value:.5g} units"
 

@@ -113,7 +113,9 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("RES-006", "no standard error", lambda d: d.record(score_stderr=None)),
     ("RES-006", "no spread", lambda d: d.record(score_stderr=0)),
     ("RES-006", "more than any data set", lambda d: d.record(score_n=10**9)),
-    ("RES-006", "bits/dim", lambda d: d.record(score_name="bits_per_dim", score_unit="bits/dim", score_value=-1.5)),
+    ("RES-006", "bits/dim", lambda d: d.record(**BITS, score_value=-1.5)),
+    ("RES-006", "bits/dim", lambda d: d.record(**BITS, score_value=40.0, score_kind="exact")),
+    ("RES-006", "bits/dim", lambda d: d.record(**BITS, score_value=-0.1, score_kind="bound")),
     ("RES-006", "counts", lambda d: d.record(score_name="active_units", score_unit="units", score_value=1.5)),
     ("RES-006", "holds no score", lambda d: d.record(scores=[])),
     ("RES-007", "as its protocol says", lambda d: d.record(score_kind="exact")),
@@ -283,6 +285,7 @@ BAD: list[tuple[str, str, Spoil]] = [
 ]
 
 RUNS = ("k1", "k5", "k50")
+BITS = {"score_name": "bits_per_dim", "score_unit": "bits/dim"}
 OTHER_SPLIT = {"score_split": "train", "score_protocol": "toys, L_10, 100 test examples"}
 RECORD: dict[str, Any] = {}  # filled by the test: a whole record
 
@@ -408,6 +411,11 @@ def test_runs_whose_scores_are_no_means_keep_no_examples(damage: Any) -> None:
     for run_ in ("k1", "k5"):
         damage.write(f"results/laptop/{run_}/examples.safetensors", (8).to_bytes(8, "little") + b"{}      ")
     assert findings(damage.project, only={"RES-014"}) == []
+
+
+def test_a_bound_may_be_as_bad_as_it_is(damage: Any) -> None:
+    damage.record(**BITS, score_value=40.0, score_kind="bound")
+    assert findings(damage.project, only={"RES-006"}) == []
 
 
 def test_names_that_cannot_be_imported(submitted: Project) -> None:
