@@ -393,7 +393,6 @@ GAUSSIANS = {"gaussian": Config(model="gaussian"), "gaussian-classes": Config(mo
 
 PRESETS: dict[str, dict[str, Config]] = {
     "smoke": {  # seconds: the 8x8 digits that scikit-learn carries, and a density in the plane
-        "digits-gaussian": Config("digits", "gaussian"),
         "digits-flat": Config("digits", hidden=(128,), step_size=1e-3, steps=200, val_every=20),
         "digits-multiscale": Config("digits", scales=1, channels=8, **SMALL | {"steps": 60, "val_every": 20}),
         "banana": Config("banana", **PLANE | {"steps": 200, "val_every": 50}),
