@@ -25,7 +25,7 @@ from projects.ddpm import ddpm
 
 SHAPE, BATCH, DRAWS, S, T = (1, 28, 28), 32, 16, 50, 1000
 BASE, MULTIPLIERS = 32, (1, 2, 2)
-TURNS, STEPS = 5, 2  # updates a turn
+TURNS, STEPS = 3, 2  # updates a turn
 OURS = "common.nn.UNet"
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 

@@ -20,7 +20,7 @@ from common.data import toy
 from common.training import sgd_step
 from projects.realnvp import realnvp
 
-TURNS = 7
+TURNS = 5
 OURS = "projects/realnvp"
 
 

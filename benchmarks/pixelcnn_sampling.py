@@ -13,7 +13,7 @@ import torch
 from benchmarks.measure import Rows, take_turns
 from projects.pixelcnn import pixelcnn
 
-BATCH, TURNS = 16, 5
+BATCH, TURNS = 16, 3
 METHODS = ("cached", "cropped", "naive")
 MODELS = {  # row -> the published laptop run whose sizes it has
     "28x28, 2 levels, PixelCNN": "pixelcnn-mnist",
