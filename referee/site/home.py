@@ -166,19 +166,16 @@ def spoken(s: Standing) -> list[tuple[str, str, str]]:
 
 
 def _trained(s: Standing, v: Verdict) -> str:
-    """'at laptop, 9,600 steps'; where the preset `paper` was run, too, out of how many."""
+    """'at laptop, 9,600 steps', of the claim's longest run; if the preset `paper` has it, too, out of how many."""
     if v.judged_at is None:
         return ""
-    steps = _steps(s, v.judged_at, v)
-    full = _steps(s, "paper", v)
-    of = f" of {full:,}" if v.judged_at != "paper" and full else ""
-    return f"at {v.judged_at}" + (f", {steps:,}{of} steps" if steps else "")
-
-
-def _steps(s: Standing, preset: str, v: Verdict) -> int:
-    """Of the longest of a claim's runs; 0 while there is none."""
-    runs = s.evidence.get(preset, {})
-    return max((runs[run].record.steps for run in v.runs if run in runs), default=0)
+    steps = {run: each.record.steps for run, each in s.evidence.get(v.judged_at, {}).items() if run in v.runs}
+    longest = max(v.runs, key=lambda run: steps.get(run, 0), default="")
+    if not steps.get(longest):
+        return f"at {v.judged_at}"
+    papers = s.evidence.get("paper", {})
+    of = f" of {papers[longest].record.steps:,}" if v.judged_at != "paper" and longest in papers else ""
+    return f"at {v.judged_at}, {steps[longest]:,}{of} steps"
 
 
 def begin(repository: str) -> str:

@@ -46,11 +46,13 @@ class Shown:
 
 
 def shown(s: Standing) -> Shown | None:
-    """Samples of the run that the first ordering names best, at the largest published preset that has them.
+    """Samples of the run that an ordering names best, at the largest published preset that has them.
 
+    The first ordering that was reproduced, else the first: what a paper calls best and is not would speak for nothing.
     Without such samples: those of any run there, else a claim's figure; None when there is no picture.
     """
-    best = [run for v in s.verdicts if v.kind == "ordering" for run in v.runs[:1]]
+    orderings = sorted((v for v in s.verdicts if v.kind == "ordering"), key=lambda v: v.status != "reproduced")
+    best = [run for v in orderings for run in v.runs[:1]]
     for preset in reversed(PRESETS_ORDER):
         runs = s.evidence.get(preset, {})
         for run in [*best, *runs]:

@@ -100,6 +100,8 @@ def test_a_card_says_which_part_of_the_papers_training_there_was_where_that_is_k
         publish(root, "toy", "laptop", run, steps=3000)
     publish(root, "toy", "paper", "k50", steps=90_000)
     assert "(at laptop, 3,000 of 90,000 steps)" in cards(root).text[0]
+    publish(root, "toy", "laptop", "k5", steps=4000)  # the longest now, of which nobody knows the whole
+    assert "(at laptop, 4,000 steps)" in cards(root).text[0]
 
 
 def test_a_card_shows_the_value_that_fell_shortest(root: Path) -> None:
@@ -275,6 +277,14 @@ def test_the_picture_is_of_the_run_that_is_claimed_best_at_the_largest_preset(ro
     assert sited(root)[1] == Path("laptop/k50/samples.png")
     (root / "projects/toy/results/laptop/k50/samples.png").unlink()
     assert sited(root)[1] == Path("laptop/a/samples.png")
+
+
+def test_the_picture_is_rather_of_an_ordering_that_came_out_as_claimed(root: Path) -> None:
+    reverse = {**ORDERING, "id": "reverse", "runs": ["k5", "k50"]}
+    add(root, "toy", claims=[reverse, ORDERING])
+    publish(root, "toy", "laptop", "k5", score(value=90.0), picture=png())
+    publish(root, "toy", "laptop", "k50", score(value=80.0), picture=png())
+    assert sited(root)[1] == Path("laptop/k50/samples.png")
 
 
 def test_a_picture_is_never_a_link_nor_huge_nor_broken(root: Path, tmp_path: Path) -> None:
