@@ -245,6 +245,14 @@ def test_the_same_seed_gives_the_same_weights_another_one_others(tmp_path: Path)
     assert not torch.equal(first, other)
 
 
+def test_initial_weights_depend_on_the_seed_alone() -> None:
+    first, again, other = (
+        paper.build(dataclasses.replace(DOTS, seed=seed)).state_dict()["network.0.weight"] for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
 # -- Data and networks -------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +348,14 @@ def test_scores_of_points(tmp_path: Path) -> None:
         for score in scores:
             if score.name in run.examples:
                 assert score.value == pytest.approx(float(run.examples[score.name].mean()))
+
+
+def test_critics_of_a_fixed_generator_are_measured_on_the_same_pairs() -> None:
+    config = dataclasses.replace(DOTS, fixed_generator=True)
+    others = (config, dataclasses.replace(config, seed=3, method="clip"))
+    (x, x_fake), (x_too, x_fake_too) = (paper.held_out(each, paper.build(each), 50) for each in others)
+    assert torch.equal(x, x_too)
+    assert torch.equal(x_fake, x_fake_too)
 
 
 def test_data_as_samples_reach_all_modes(tmp_path: Path) -> None:
