@@ -1,6 +1,7 @@
 """DDIM's mathematics: marginals, DDPM as a special case, the equation it solves, and the way back."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -352,6 +353,19 @@ def test_scores_are_of_samples_of_reconstructions_and_of_latents(tmp_path):
 
 
 @pytest.mark.usefixtures("single")
+def test_latents_meet_other_noise_on_the_longer_way(tmp_path):
+    """With the same noise for both, a latent would seem to decide what in truth the noise does."""
+    config = dataclasses.replace(SMALL, eta=1.0, latents=5)
+    network, run = network_of(config, torch.float32), run_in(tmp_path, config)
+    ddim.evaluate(config, network, run)
+    x_T = ddim.latents(config, 5)
+    x = Centred(17).decode(ddim.draw(config, network, ddim.latents(config, 80), 5))[:5]
+    same, other = (Centred(17).decode(ddim.draw(config, network, x_T, 10, stream=stream)) for stream in (1, 2))
+    torch.testing.assert_close(run.examples["latent_distance"], latent_distance(x.float(), other.float()))
+    assert not torch.equal(same, other)
+
+
+@pytest.mark.usefixtures("single")
 @pytest.mark.parametrize(("name", "n"), [("cifar10", 15), ("mnist", 10)])
 def test_samples_are_compared_with_what_the_network_was_trained_on(tmp_path, monkeypatch, name, n):
     data, seen = load("digits"), []
@@ -374,6 +388,17 @@ def test_what_is_shown_are_the_first_samples(tmp_path, monkeypatch):
     assert set(shown) == {"samples", "consistency", "interpolation", "reconstruction"}
     x_0 = ddim.draw(config, network, ddim.latents(config, 64), config.S)
     torch.testing.assert_close((shown["samples"] * 16).round(), ((x_0.clamp(-1, 1) + 1) * 8).round())
+    x_T, x_0 = ddim.latents(config, 12), load("digits").test.x[:12].float() / 16
+    of = lambda S: (ddim.draw(config, network, x_T, S) + 1) / 2  # noqa: E731
+    same = functools.partial(torch.testing.assert_close, rtol=1e-3, atol=1e-3)
+    same(shown["consistency"], torch.cat([of(S) for S in (10,)]))  # S_longer
+    same(shown["interpolation"].view(6, 11, 1, 8, 8)[:, 0], of(5)[:6])
+    same(shown["interpolation"].view(6, 11, 1, 8, 8)[:, -1], of(5)[6:])
+    same(shown["reconstruction"][:12], x_0)
+    same(shown["reconstruction"][12:], (ddim.reconstruct(config, network, 2 * x_0 - 1) + 1) / 2)
+    longer = dataclasses.replace(config, S_longer=20)
+    ddim.illustrate(longer, network, run)
+    same(shown["consistency"], torch.cat([of(10), of(20)]))
     shown.clear()
     ddim.illustrate(dataclasses.replace(config, eta=1.0), network, run)
     assert set(shown) == {"samples", "consistency"}
