@@ -429,8 +429,7 @@ def probe_bound() -> probes.ProbeResult:
 def probe_invariance() -> probes.ProbeResult:
     """A term of each example's bound, with noise that is a part of the example."""
     x = torch.cat([CODES, normal_like(CODES, torch.Generator().manual_seed(0))], 1)
-    t = torch.tensor([3])
-    term = probes.per_example(lambda x: SHORT.L(IDEAL, x[:, :2], t.expand(len(x)), x[:, 2:], clip=True)[0])
+    term = probes.per_example(lambda x: SHORT.L(IDEAL, x[:, :2], torch.full((len(x),), 3), x[:, 2:], clip=True)[0])
     return probes.invariance(term, x)
 
 
