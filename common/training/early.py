@@ -62,7 +62,7 @@ def fit_until_worse(
 
     Args:
         measure: of the model as it stands, higher is better; a function of validation data, never of test data. It
-            must leave the model as it found it.
+            must not change what training uses.
         every: updates between two measurements; metrics.jsonl gets a line at each, with the measure as `name`.
         patience: how many measurements without a better one end training.
         steps: updates, at most; fewer than `every` give no measurement, and the last weights.
