@@ -149,8 +149,7 @@ def sample(
     """x_0 from x_T, along alpha_0 = 1, ..., alpha_{tau_S}: eq. 12 with eq. 16; (B, ...) -> (B, ...).
 
     `larger` adds the noise of hat-sigma = sqrt(1 - alpha_t / alpha_s), and leaves all else as it is for eta = 1
-    (appendix D.3), but that x0_hat is clipped, as in the authors' code, which is Ho et al.'s. The last step adds no
-    noise: by the formula hat-sigma would; the code leaves it out, too.
+    (appendix D.3), but that x0_hat is clipped. The last step adds no noise. Both are so in the authors' code.
     """
     x = x_T
     for alpha_s, alpha_t in reversed(list(itertools.pairwise(alpha))):
@@ -294,9 +293,8 @@ def evaluate(config: Config, network: nn.Module, run: Run) -> list[Score]:
 def illustrate(config: Config, network: nn.Module, run: Run) -> None:
     """The images of the first sixty-four latents: `samples.png`, to be compared from run to run.
 
-    Where latents are compared, `consistency.png`, a latent a column, trajectories of 10, 20, 50 and S_longer steps in
-    rows (figure 5); and without randomness `interpolation.png`, a row between two latents, in S steps (figure 6), and
-    `reconstruction.png`, test images above their reconstructions.
+    Where latents are compared, `consistency.png`: a latent a column, 10, 20, 50 and S_longer steps in rows (figure 5).
+    Without randomness also `interpolation.png`, rows between two latents (figure 6), and `reconstruction.png`.
     """
     data = load(config.dataset)
     centred = Centred(data.levels)
@@ -325,6 +323,8 @@ DIGITS = UNET | {"dataset": "digits", "base": 16, "samples": 150, "S_longer": 50
 DIGITS["weights_sha256"] = "d8e62917340df2acafb5c8fb452d1ac93adb30449d64ef0e3b6a07b12b63fd3e"
 MNIST = UNET | {"dataset": "mnist", "base": 32, "patch": 2, "S_longer": 200, "weights": "ddpm/laptop/eps-simple"}
 MNIST |= {"weights_sha256": "7fd177720d3fdbb27956d9f8d0198775dfbc95c256c41bbdd0601cb0b17279fb", "batch_size": 100}
+LONGER = MNIST | {"weights": "ddpm/workstation/eps-simple", "weights_sha256": ""}  # trained for six times as long
+FEW = (10, 20, 50, 100)
 
 
 def table(lengths: Sequence[int], *etas: float, larger: bool = False, **settings: Any) -> dict[str, Config]:
@@ -335,21 +335,22 @@ def table(lengths: Sequence[int], *etas: float, larger: bool = False, **settings
     }
 
 
-FEW = (10, 20, 50, 100)
+def four_samplers(**settings: Any) -> dict[str, Config]:
+    """DDIM, which also reconstructs, one between the two, DDPM, and hat-sigma."""
+    some = {"samples": 600, **settings}
+    ddim = table(FEW, 0, latents=50, reconstructions=100, **some) | table(FEW, 0.5, **some)
+    return ddim | table(FEW, 1, latents=50, **some) | table(FEW, 1, larger=True, **some)
 
-PRESETS: dict[str, dict[str, Config]] = {
-    # Seconds: the 8x8 digits that scikit-learn carries.
+
+PRESETS: dict[str, dict[str, Config]] = {  # seconds, on the digits; minutes, on MNIST; the same; CIFAR10
     "smoke": table((10, 25), 0, reconstructions=50, latents=30, **DIGITS)
     | table((10,), 1, latents=30, **DIGITS)
     | table((10,), 1, larger=True, **DIGITS),
-    # Minutes: MNIST; fewer samples of the longest trajectories, which take most of the time.
-    "laptop": table(FEW, 0, samples=600, latents=50, reconstructions=100, **MNIST)
-    | table(FEW, 0.5, samples=600, **MNIST)
-    | table(FEW, 1, samples=600, latents=50, **MNIST)
-    | table(FEW, 1, samples=600, larger=True, **MNIST)
+    # Fewer samples of the longest trajectories, which take most of the time.
+    "laptop": four_samplers(**MNIST)
     | table((1000,), 0, samples=300, **MNIST)
     | table((1000,), 1, samples=300, larger=True, **MNIST),
-    # CIFAR10: Tables 1 and 2.
+    "workstation": four_samplers(**LONGER),
     "paper": table((*FEW, 200, 500, 1000), 0, reconstructions=10_000, latents=1000)
     | table((*FEW, 1000), 0.2, 0.5, 1, latents=1000)
     | table((*FEW, 1000), 1, larger=True),
@@ -384,12 +385,11 @@ def probe_schedule() -> probes.ProbeResult:
 
 def probe_invariance() -> probes.ProbeResult:
     """The image of a latent does not depend on what else is in the batch."""
-    config = Config(dataset="digits", base=8, multipliers=(1, 2), blocks=1, S=5, S_longer=5)
-    network = build(config).double().eval()
+    config = Config(dataset="digits", base=8, multipliers=(1, 2), blocks=1)
+    network, x_T = build(config).double().eval(), latents(config, 7).double()
     for p in network.parameters():
         nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(p.numel()))
-    x_T, alpha = latents(config, 7).double(), trajectory(config, config.S)
-    denoiser = denoiser_of(config, network)
+    denoiser, alpha = denoiser_of(config, network), trajectory(config, 5)
     return probes.invariance(probes.per_example(lambda x: sample(denoiser, x, alpha).flatten(1).sum(1)), x_T)
 
 

@@ -441,7 +441,7 @@ def test_weights_of_another_digest_or_another_network_are_refused(published, tmp
         ddim.train(dataclasses.replace(config, base=16), run_in(tmp_path, config))
 
 
-PUBLISHED = [p for p in ("smoke", "laptop") if (weights.ROOT / f"projects/ddpm/results/{p}").is_dir()]
+PUBLISHED = [p for p in ("smoke", "laptop", "workstation") if (weights.ROOT / f"projects/ddpm/results/{p}").is_dir()]
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
