@@ -323,7 +323,8 @@ DIGITS = UNET | {"dataset": "digits", "base": 16, "samples": 150, "S_longer": 50
 DIGITS["weights_sha256"] = "d8e62917340df2acafb5c8fb452d1ac93adb30449d64ef0e3b6a07b12b63fd3e"
 MNIST = UNET | {"dataset": "mnist", "base": 32, "patch": 2, "S_longer": 200, "weights": "ddpm/laptop/eps-simple"}
 MNIST |= {"weights_sha256": "7fd177720d3fdbb27956d9f8d0198775dfbc95c256c41bbdd0601cb0b17279fb", "batch_size": 100}
-LONGER = MNIST | {"weights": "ddpm/workstation/eps-simple", "weights_sha256": ""}  # trained for six times as long
+LONGER_SHA256 = "3501bd01e8d817704b8af0bf60f4b85f5449f576c04a5399a4a2ebedb20ed75f"
+LONGER = MNIST | {"weights": "ddpm/workstation/eps-simple", "weights_sha256": LONGER_SHA256}  # trained for longer
 FEW = (10, 20, 50, 100)
 
 
@@ -346,9 +347,8 @@ PRESETS: dict[str, dict[str, Config]] = {  # seconds, on the digits; minutes, on
     "smoke": table((10, 25), 0, reconstructions=50, latents=30, **DIGITS)
     | table((10,), 1, latents=30, **DIGITS)
     | table((10,), 1, larger=True, **DIGITS),
-    # Fewer samples of the longest trajectories, which take most of the time.
     "laptop": four_samplers(**MNIST)
-    | table((1000,), 0, samples=300, **MNIST)
+    | table((1000,), 0, samples=300, **MNIST)  # fewer: these two take most of the time
     | table((1000,), 1, samples=300, larger=True, **MNIST),
     "workstation": four_samplers(**LONGER),
     "paper": table((*FEW, 200, 500, 1000), 0, reconstructions=10_000, latents=1000)
