@@ -374,7 +374,7 @@ FEW = {"samples": 500, "sample_steps": 50, "eval_examples": 200, "eval_terms": 4
 
 LONGER = MNIST | {"learning_rate": 2e-3, "ema": 0.999}
 
-PRESETS: dict[str, dict[str, Config]] = {  # seconds; minutes; half an hour, at settings of no trial; days
+PRESETS: dict[str, dict[str, Config]] = {  # seconds; minutes; twenty minutes, at settings of no trial; days
     "smoke": dict(list(table(dataset="digits", steps=200, **DIGITS, **TINY).items())[::2]),  # two cells
     "laptop": table(dataset="mnist", steps=1200, **MNIST, **FEW),
     "workstation": dict(list(table(dataset="mnist", steps=7000, **LONGER, **FEW).items())[:2]),  # predicting eps
