@@ -40,16 +40,7 @@ WHOLE = Config(spacing="linear")  # T = 1000
 SMALL = Config("digits", base=8, multipliers=(1, 2), blocks=1, S=5, S_longer=10, samples=80, spacing="linear")
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def single():
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def noise(*shape, seed=0):

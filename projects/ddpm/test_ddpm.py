@@ -21,12 +21,7 @@ from projects.ddpm.ddpm import CODES, IDEAL, PRESETS, SHORT, Config, Diffusion, 
 PAPER = process(Config())
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -28,12 +28,7 @@ def model_of(config: Config, dims: int = 6) -> IWAE:
     return model
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def bits(n: int, dims: int = 6, seed: int = 0) -> torch.Tensor:

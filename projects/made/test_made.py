@@ -33,12 +33,7 @@ DEEP = Config(hidden=(12, 7), masks=3)
 SHALLOW = Config(hidden=(9,), masks=3)
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def model_of(config: Config = DEEP, dims: int = DIMS) -> MADE:
@@ -321,11 +316,6 @@ DIGITS = Config(
     val_masks=2,
     test_masks=4,
 )
-
-
-@pytest.fixture
-def single():
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

@@ -22,12 +22,7 @@ GAUSSIAN = dataclasses.replace(BERNOULLI, decoder="gaussian")
 both_decoders = pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=["bernoulli", "gaussian"])
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def seeded(seed: int = 0) -> torch.Generator:
