@@ -259,6 +259,17 @@ def code_digest(paper_file: Path) -> str:
     return digest.hexdigest()
 
 
+def file_digests(files: Iterable[Path], root: Path) -> dict[str, str]:
+    """Digests of these files and of all of `common` that they import, by path from the root; prose does not count, nor
+    do the modules in `NO_INFLUENCE`."""
+    every = {path for file in files for path in _local_imports(file.resolve(), root.resolve())}
+    digests = {}
+    for path in sorted(every):
+        source = _without_prose(path.read_text(encoding="utf-8"))
+        digests[path.relative_to(root.resolve()).as_posix()] = hashlib.sha256(source.encode()).hexdigest()
+    return digests
+
+
 def _local_imports(start: Path, root: Path) -> set[Path]:
     """The file and, transitively, the files of `common` that it imports."""
     seen: set[Path] = set()
