@@ -7,6 +7,7 @@
 #   make site       build the public site; a warning is an error
 #   make serve      build it and show it on this machine; pages reload when a file changes
 #   make bench      speed, side by side with the peers
+#   make conformance  every metric beside closed forms and the implementations that others maintain
 #   make setup      the environment alone
 #   make lock       write requirements.lock anew from pyproject.toml
 #   make clean      remove the environment and everything made here
@@ -16,7 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAPER ?= iwae
 
-.PHONY: help setup demo test lint format notebooks site serve bench lock clean
+.PHONY: help setup demo test lint format notebooks site serve bench conformance lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -61,6 +62,9 @@ serve: setup
 
 bench: .venv-peers/.done
 	@.venv-peers/bin/python -m benchmarks
+
+conformance: .venv-peers/.done
+	@OMP_NUM_THREADS=1 .venv-peers/bin/python -m benchmarks.conformance
 
 .venv-peers/.done: benchmarks/peers.txt benchmarks/peers_alone.txt
 	@$(PYTHON) -m venv .venv-peers
