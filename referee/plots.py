@@ -5,6 +5,7 @@ and shows the one that fits, so that letters stay readable.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -208,3 +209,91 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key:
         out.append(f'<circle class="dot" cx="{px(d.value):.1f}" cy="{y:.1f}" r="5"/>')
     out.append("</svg>")
     return Markup("".join(out))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of a chart of ratios: the median, the range of the turns, and what was aimed at."""
+
+    label: str
+    ratio: float
+    low: float
+    high: float
+    target: float | None
+    shown: str  # the ratio in letters
+    behind: bool  # its target or the peer
+
+
+def ratio_chart(bars: Sequence[Bar], span: tuple[float, float], *, title: str, width: int, key: str) -> Markup:
+    """Bars from 1 on a logarithmic axis: to the right where ours is faster; the range as a line, the target as a mark.
+
+    Args:
+        span: what the axis has to reach, so that several charts have the same.
+        key: unique on the page.
+    """
+    if not bars:
+        return Markup("")
+    narrow = width < 500
+    letter = 7.2  # pixels, a generous mean
+    left = 0 if narrow else int(width * 0.4)
+    lines = [textwrap.wrap(b.label, int((width if narrow else left - 16) / letter)) or [""] for b in bars]
+    heights = [16 * len(label) + 26 if narrow else max(30, 16 * len(label) + 10) for label in lines]
+    top, right, bottom = 4, 54, 40
+    height = top + sum(heights) + bottom
+    x0, x1 = math.log(span[0]) - 0.06, math.log(span[1]) + 0.06
+    inner = 10 if narrow else left
+
+    def px(ratio: float) -> float:
+        return inner + (math.log(ratio) - x0) / (x1 - x0) * (width - inner - right)
+
+    base = height - bottom
+    out = [
+        (
+            f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+            f'aria-labelledby="{key}-t" class="chart ratios {"narrow" if narrow else "wide"}">'
+        ),
+        f'<title id="{key}-t">{escape(title)}</title>',
+    ]
+    for tick in _log_ticks(span, 4 if narrow else 8):
+        x = px(tick)
+        out.append(
+            f'<line class="{"base" if tick == 1 else "grid"}" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{base}"/>'
+            f'<text class="tick" x="{x:.1f}" y="{base + 16}" text-anchor="middle">{tick:g}×</text>'
+        )
+    middle = inner + (width - inner - right) / 2
+    axis = "times as fast as the fastest peer"
+    out.append(f'<text class="axis" x="{middle:.0f}" y="{height - 6}" text-anchor="middle">{axis}</text>')
+    at = float(top)
+    for b, label, room in zip(bars, lines, heights, strict=True):
+        y = at + room - 14 if narrow else at + room / 2
+        first = at + 14 if narrow else y + 4 - 8 * (len(label) - 1)
+        for i, line in enumerate(label):
+            x, anchor = (0, "start") if narrow else (left - 14, "end")
+            out.append(
+                f'<text class="name" x="{x}" y="{first + 16 * i:.1f}" text-anchor="{anchor}">{escape(line)}</text>'
+            )
+        start, end = sorted((px(1), px(b.ratio)))
+        kind = "behind" if b.behind else "ahead"
+        out.append(
+            f'<rect class="bar {kind}" x="{start:.1f}" y="{y - 6:.1f}" width="{max(end - start, 2):.1f}" height="12"/>'
+            f'<line class="range" x1="{px(b.low):.1f}" x2="{px(b.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        if b.target is not None:
+            x = px(b.target)
+            out.append(f'<path class="aim" d="M{x:.1f} {y - 10:.1f}V{y + 10:.1f}"/>')
+        shown = escape(f"{b.shown} ✗" if b.behind else b.shown)
+        out.append(f'<text class="label" x="{width}" y="{y + 4:.1f}" text-anchor="end">{shown}</text>')
+        at += room
+    out.append("</svg>")
+    return Markup("".join(out))
+
+
+def _log_ticks(span: tuple[float, float], about: int) -> list[float]:
+    """Round ratios inside a range, 1 among them, at most about so many."""
+    low, high = span
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found = [s * 10.0**p for p in powers for s in steps if low * 0.999 <= s * 10.0**p <= high * 1.001]
+        if len(found) <= about:
+            break
+    return found

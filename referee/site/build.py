@@ -30,16 +30,32 @@ import yaml
 from common.errors import UserError
 from common.records import write_text
 from referee.project import UsageError, find_root
-from referee.site import course, families, guides, home, notebooks, project, reference, register, results, vendor
+from referee.site import (
+    course,
+    families,
+    guides,
+    home,
+    measuring,
+    notebooks,
+    project,
+    reference,
+    register,
+    results,
+    vendor,
+)
 from referee.site.model import Page, Site, load_site
 from referee.site.vendor import VendorError
 
-MODULES: tuple[Any, ...] = (home, project, results, families, guides, course, notebooks, reference, register, vendor)
+MODULES: tuple[Any, ...] = (
+    *(home, project, results, measuring, families, guides),
+    *(course, notebooks, reference, register, vendor),
+)
 """Where pages come from, in the order of the navigation."""
 
 HOME = "Papers"
 SECTIONS = {
     "Results": "results/",
+    "Measuring": "measuring/",
     "Families": "families/",
     "Guides": "guides/",
     "Course": "course/",

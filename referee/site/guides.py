@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from referee.project import paper_names
 from referee.show import MARKS
+from referee.site import measuring
 from referee.site.links import Where, anchor, headings, looked_up, rewrite
 from referee.site.model import Page, Site
 from referee.site.writing import badge
@@ -111,6 +112,10 @@ def where(site: Site) -> Where:
                 places[f"projects/{paper}{name}"] = f"projects/{paper}.md"
     for path in sorted((site.root / "docs" / "families").glob("*.md")):
         places[f"docs/families/{path.name}"] = f"families/{path.name}"
+    if (site.root / measuring.CONFORMANCE).is_file():
+        places |= dict.fromkeys((measuring.CONFORMANCE, "benchmarks/conformance"), measuring.METRICS_PAGE)
+    if measuring.benchmarks(site.root):
+        places[measuring.BENCHMARKS] = measuring.SPEED_PAGE
     return looked_up(places, marks)
 
 

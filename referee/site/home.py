@@ -9,6 +9,7 @@ from common.records import PRESETS_ORDER
 from referee.checks.base import STAGES
 from referee.show import MARKS, duration
 from referee.site.course import rerun
+from referee.site.measuring import CONFORMANCE
 from referee.site.model import Page, Site
 from referee.site.pictures import shown, thumbnail
 from referee.site.writing import SLUGS, png_size, render
@@ -95,6 +96,7 @@ def pages(site: Site) -> Iterable[Page]:
         begin=begin(site.repository),
         repository=site.repository,
         explained=(site.root / "docs" / "readers.md").is_file(),
+        measured=(site.root / CONFORMANCE).is_file(),
     )
     yield Page("index.md", text, {f"assets/gallery/{c.name}.png": c.picture for c in cards if c.picture})
 
