@@ -186,6 +186,9 @@ class ValueClaim(_Claim):
     """Which way is better; "near" where neither is, as for a count that describes a model."""
     tolerance: Annotated[Number, Field(ge=0)]
     """How much worse than the paper (for "near": how far from it) still counts as within tolerance, in its unit."""
+    paper_stderr: Annotated[Number, Field(ge=0)] | None = None
+    """The paper's standard error, in the value's unit, where it states one. Papers often print two of them, or the
+    spread over runs: convert it, and say in the note what is printed."""
 
 
 class OrderingClaim(_Claim):

@@ -19,7 +19,7 @@ from rich.text import Text
 from common.records import Record
 from referee.project import find_project, find_root, paper_names
 from referee.standing import Standing, standing
-from referee.verdicts import Status, Verdict, show_score, show_step
+from referee.verdicts import Status, Verdict, show_score, show_shortfall, show_step
 
 MARKS: dict[Status, tuple[str, str]] = {
     "reproduced": ("✓", "bold green"),
@@ -199,7 +199,8 @@ def _print_values(out: Console, values: Sequence[Verdict], marked: Container[str
         out.print(Text(title, style="bold"))
         out.print(table)
         for v in group:
-            for note in worth_saying(v):
+            short = [] if v.status == "reproduced" else shortfall_in_words(v)
+            for note in [*short, *worth_saying(v)]:
                 out.print(Padding(Text(f"{v.claim}: {note}"), (0, 0, 0, 2)))
 
 
@@ -215,9 +216,18 @@ def worth_saying(verdict: Verdict) -> list[str]:
     return [n for n in verdict.notes if not re.fullmatch(r"Only the \w+ preset ran(, on [\w, ]+)?\.", n)]
 
 
+def shortfall_in_words(verdict: Verdict) -> list[str]:
+    """How a value that was judged compares with the paper's, as a sentence; none of any other verdict."""
+    if verdict.shortfall is None:
+        return []
+    said = show_shortfall(verdict.shortfall, verdict.unit or "")
+    return [f"{said[:1].upper()}{said[1:]}."]
+
+
 def in_words(verdict: Verdict) -> list[str]:
-    """What the columns of a table do not say: notes, and the steps of an ordering."""
-    return [*worth_saying(verdict), *(["; ".join(map(show_step, verdict.steps)) + "."] if verdict.steps else [])]
+    """What the columns of a table do not say: the errors of a value, notes, and the steps of an ordering."""
+    steps = ["; ".join(map(show_step, verdict.steps)) + "."] if verdict.steps else []
+    return [*shortfall_in_words(verdict), *worth_saying(verdict), *steps]
 
 
 def amended(s: Standing) -> frozenset[str]:

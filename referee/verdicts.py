@@ -1,22 +1,26 @@
 """Verdicts: how each claim compares with what was measured. Computed here, typed nowhere.
 
-A value is judged at the claim's own preset:
+A value is judged at the claim's own preset, with the errors of both sides (`referee.weighing` has the rule):
 
-    reproduced        at least as good as the paper's value, to the places the paper printed
-    within tolerance  worse, by no more than the claim's tolerance
-    trend only        further off, yet every ordering claim on the same metric and preset that this run takes part in
-                      (at least one) is reproduced
-    not reproduced    further off, and no such ordering holds it up
+    reproduced        not clearly worse than the paper's value, and clearly not worse by more than the claim's tolerance
+    within tolerance  clearly worse, and clearly by no more than the tolerance
+    inconclusive      the errors leave open whether it is worse by more than the tolerance, or ours is unknown
+    trend only        clearly worse by more than that, yet every ordering claim on the same metric and preset that this
+                      run takes part in (at least one) is reproduced
+    not reproduced    clearly worse by more than that, and no such ordering holds it up
 
 An ordering is judged at the largest preset, no smaller than the claim's, at which all its runs are there.
 Neighbours are compared through the difference of their values example by example where both kept these (the standard
 error of a paired difference is far smaller than that of either value), else through the errors of the two values:
 
     reproduced        every step goes the claimed way, by more than two standard errors
-    not reproduced    some step goes the other way by more than two standard errors; or, known exactly, goes the other
-                      way or is a tie
-    inconclusive      no step is clearly against the claim, but some difference lies within two standard errors of
-                      zero, or its error is unknown
+    not reproduced    some step goes the other way, by more than two standard errors where there is one step, and a
+                      little more where there are several; or, known exactly, goes the other way or is a tie
+    inconclusive      neither: some difference is too close to zero for its error, or its error is unknown
+
+Each promises the same, whatever the number of steps: in at most 2.3 % of cases a wrong order is called reproduced, or a
+right one not reproduced. The first asks every step to pass, so that a wrong one has to pass by chance on its own; the
+second asks any step to fail, and the more there are the more often one does by chance: `against` has the correction.
 
 The errors cover the choice of test examples, not of the training seed. A score of kind "exact" without an error (a
 count of units) is known exactly.
@@ -24,9 +28,9 @@ count of units) is known exactly.
 For both, *compute-limited* says that only smaller presets ran, and *not attempted* that nothing comparable did. Scores
 are comparable when metric, unit, split and data set are the claim's.
 
-A value that is better than the paper's by more than `FAR` times the tolerance, or twice its own standard error where
-that is more, or that is better and has the other sign, is marked as too good: it is more often another protocol than
-another result.
+A value that is better than the paper's by more than `FAR` times the tolerance, or two standard errors of the
+difference where that is more, or that is better and has the other sign, is marked as too good: it is more often another
+protocol than another result.
 
 A figure is never judged here: *for a person to judge* when there is one to look at.
 
@@ -36,13 +40,14 @@ A verdict from a record made by other code than the present is marked stale.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_EVEN, Decimal
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 
 from common.records import PRESETS_ORDER, Record, Score
 from referee.schema import Claim, FigureClaim, OrderingClaim, ValueClaim, find_metric, metric_called
+from referee.weighing import ERRORS, Shortfall, errors, examples_needed, shortfall
 
 Status = Literal[
     "reproduced",
@@ -83,14 +88,26 @@ class Step:
     @property
     def clear(self) -> bool:
         """Whether it goes the claimed way by more than two standard errors."""
-        return self.stderr is not None and self.difference > 2 * self.stderr
+        return self.stderr is not None and self.difference > ERRORS * self.stderr
 
-    @property
-    def against(self) -> bool:
-        """Whether it goes the other way by more than two standard errors; known exactly, a tie is against too."""
+    def against(self, steps: int = 1) -> bool:
+        """Whether it clearly goes the other way; known exactly, a tie is against too.
+
+        Args:
+            steps: how many there are in the ordering. A difference of nothing goes the other way by more than two
+                standard errors in 2.3 % of cases, and one of several does in up to so many times that. So each is given
+                that chance divided by their number (Bonferroni; Holm's procedure begins so, and how it begins decides
+                whether any is rejected): 2.3 standard errors where there are two steps, 2.4 for three, 2.5 for four.
+        """
         if self.stderr == 0:
             return self.difference <= 0
-        return self.stderr is not None and self.difference < -2 * self.stderr
+        return self.stderr is not None and self.difference < -allowed(steps) * self.stderr
+
+
+def allowed(steps: int) -> float:
+    """Standard errors that one of so many steps may go the wrong way before it speaks against their order."""
+    normal = NormalDist()
+    return -normal.inv_cdf(normal.cdf(-ERRORS) / steps)
 
 
 @dataclass(frozen=True)
@@ -119,7 +136,9 @@ class Verdict:
     notes: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     paper_value: float | None = None
+    paper_stderr: float | None = None  # None: the paper states none
     tolerance: float | None = None
+    shortfall: Shortfall | None = None  # of a value that was judged at the claim's preset
     value: float | None = None
     stderr: float | None = None
     n: int | None = None
@@ -187,13 +206,13 @@ class _Court:
     # -- values --------------------------------------------------------------------------------------------------
 
     def value(self, claim: ValueClaim, trends: Sequence[Verdict]) -> Verdict:
-        paper = f"{minus(str(claim.paper_value))} {claim.unit}"
         there = self.records.get(claim.preset, {}).get(claim.run)
         status: Status = "not attempted"
         notes: list[str] = []
         too_good = False
         used: Evidence | None = None
         score: Score | None = None
+        short: Shortfall | None = None
         judged_at: str | None = None
         where = ""
         if there is not None:
@@ -202,7 +221,8 @@ class _Court:
             if score is None:
                 notes.append(f"{why}.")
             else:
-                status, more = _weigh(claim, score, trends)
+                short = shortfall(claim, score)
+                status, more = _weigh(claim, score, short, trends)
                 notes += more
                 too_good = status == "reproduced" and _too_good(claim, score)
         else:
@@ -227,7 +247,7 @@ class _Court:
             certainty=claim.certainty,
             metric=claim.metric,
             unit=claim.unit,
-            paper=paper,
+            paper=f"{paper_value(claim)} {claim.unit}",
             ours=_ours(score, claim.direction) + where if score else "–",
             too_good=too_good,
             other_data=where,
@@ -240,7 +260,9 @@ class _Court:
             stale=self._stale([used] if used else []),
             notes=tuple(notes) + ((claim.note,) if claim.note else ()),
             paper_value=float(claim.paper_value),
+            paper_stderr=None if claim.paper_stderr is None else float(claim.paper_stderr),
             tolerance=float(claim.tolerance),
+            shortfall=short,
             value=score.value if score else None,
             stderr=score.stderr if score else None,
             n=score.n if score else None,
@@ -414,27 +436,31 @@ def _examples(evidence: Evidence, score: Score) -> np.ndarray | None:
     return values if math.isclose(values.mean(), score.value, rel_tol=1e-4, abs_tol=1e-4) else None
 
 
-def _weigh(claim: ValueClaim, score: Score, trends: Sequence[Verdict]) -> tuple[Status, list[str]]:
-    """A value against the paper's, both to the places the paper printed."""
-    exponent = claim.paper_value.as_tuple().exponent
-    assert isinstance(exponent, int)
-    ours = Decimal(repr(score.value)).quantize(Decimal(1).scaleb(exponent), ROUND_HALF_EVEN)
-    above = ours - claim.paper_value
-    worse_by = {"lower": above, "higher": -above, "near": abs(above)}[claim.direction]
-    notes: list[str] = []
-    if worse_by <= 0:
-        if -worse_by > claim.tolerance:
-            notes.append("Better than claimed by more than the tolerance: check the protocol.")
-        return "reproduced", notes
-    if worse_by <= claim.tolerance:
-        return "within tolerance", notes
-    how = "Away" if claim.direction == "near" else "Worse"
-    notes.append(f"{how} by {worse_by}, the tolerance is {claim.tolerance}.")
+def _weigh(claim: ValueClaim, score: Score, short: Shortfall, trends: Sequence[Verdict]) -> tuple[Status, list[str]]:
+    """What a value comes to, and what there is to say of it."""
+    outcome = short.outcome
+    if outcome == "inconclusive":
+        return outcome, [_what_it_takes(claim, score)]
+    if outcome != "further off":
+        if not short.near and short.high is not None and short.high < -short.tolerance:
+            return outcome, ["Better than claimed by more than the tolerance: check the protocol."]
+        return outcome, []
     here = [t for t in trends if t.judged_at == claim.preset]
     if here and all(t.status == "reproduced" for t in here):
-        notes.append(f"The order holds: {', '.join(t.claim for t in here)}.")
-        return "trend only", notes
-    return "not reproduced", notes
+        return "trend only", [f"The order holds: {', '.join(t.claim for t in here)}."]
+    return "not reproduced", []
+
+
+def _what_it_takes(claim: ValueClaim, score: Score) -> str:
+    """Why a value is inconclusive, and what would settle it."""
+    if score.stderr is None and score.kind != "exact":
+        return "Its error is unknown: without one nothing can be said."
+    needed = examples_needed(claim, score)
+    if needed is None:
+        return "The tolerance lies within the errors, and no number of examples settles it: the paper's are too large."
+    step = 10 ** (math.floor(math.log10(needed)) - 1)  # two digits, rounded up
+    many = f"some {math.ceil(needed / step) * step:,.0f}" if needed < 1e9 else "more than a thousand million"
+    return f"The tolerance lies within the errors. It would take {many} examples in place of {score.n:,}."
 
 
 def _too_good(claim: ValueClaim, score: Score) -> bool:
@@ -443,7 +469,8 @@ def _too_good(claim: ValueClaim, score: Score) -> bool:
     if claim.direction == "near":
         return False
     better_by = paper - score.value if claim.direction == "lower" else score.value - paper
-    return better_by > FAR * max(tolerance, 2 * (score.stderr or 0)) or (
+    ours, papers, _ = errors(claim, score)
+    return better_by > FAR * max(tolerance, ERRORS * math.hypot(ours or 0, papers)) or (
         better_by > tolerance and paper * score.value < 0
     )
 
@@ -452,13 +479,20 @@ def _order(steps: Sequence[Step]) -> tuple[Status, str]:
     """What an ordering's steps come to; and, where it is inconclusive, which pairs are not told apart."""
     if all(s.clear for s in steps):
         return "reproduced", ""
-    if any(s.against for s in steps):
+    if any(s.against(len(steps)) for s in steps):
         return "not reproduced", ""
-    close = ", ".join(f"{s.better} and {s.worse}" for s in steps if not s.clear and s.stderr is not None)
-    unknown = ", ".join(f"{s.better} and {s.worse}" for s in steps if s.stderr is None)
-    why = [f"not told apart by two standard errors: {close}"] if close else []
-    why += [f"not told apart, their errors being unknown: {unknown}"] if unknown else []
-    return "inconclusive", "; ".join(why)
+
+    def named(found: Iterable[Step]) -> str:
+        return ", ".join(f"{s.better} and {s.worse}" for s in found)
+
+    by_chance = f"{allowed(len(steps)):.1f} standard errors, as one of {len(steps)} steps may by chance"
+    known = [s for s in steps if s.stderr is not None]
+    why = {
+        "not told apart by two standard errors": [s for s in known if not s.clear and not s.against()],
+        f"the wrong way by more than two but less than {by_chance}": [s for s in known if s.against()],
+        "not told apart, their errors being unknown": [s for s in steps if s.stderr is None],
+    }
+    return "inconclusive", "; ".join(f"{text}: {named(found)}" for text, found in why.items() if found)
 
 
 def _smaller(preset: str) -> list[str]:
@@ -499,6 +533,36 @@ def show_score(score: Score, direction: str | None = None) -> str:
         direction = metric.direction
     mark = {"lower": "≤ ", "higher": "≥ "}.get(direction or "", "bound ") if score.kind == "bound" else ""
     return mark + show(score.value, score.stderr)
+
+
+def paper_value(claim: ValueClaim) -> str:
+    """What the paper prints, and its standard error where it states one: '−1366.9 ± 0.7'."""
+    error = f" ± {claim.paper_stderr}" if claim.paper_stderr else ""
+    return f"{minus(str(claim.paper_value))}{error}"
+
+
+def show_shortfall(short: Shortfall, unit: str) -> str:
+    """'worse by 0.12 nats, between 0.43 better and 0.66 worse; tolerance 1.5'."""
+    half = 0.0 if short.high is None else short.high - short.by
+    places = min(9, max(0, 1 - math.floor(math.log10(half)))) if half else None
+
+    def number(value: float) -> str:
+        return f"{abs(value):.5g}" if places is None else f"{abs(value):.{places}f}"
+
+    word = "off" if short.near else "worse" if short.by > 0 else "better"
+    amount = number(short.by)
+    said = f"{word} by {amount} {unit.removesuffix('s') if amount == '1' else unit}" if short.by else "equal"
+    if short.low is None or short.high is None:
+        said += ", error unknown"
+    elif half:
+        low, high = number(short.low), number(short.high)
+        if short.near:
+            said += f", by at most {high}" if short.low <= 0 else f", between {low} and {high}"
+        elif short.low < 0 < short.high:
+            said += f", between {low} better and {high} worse"
+        else:
+            said += f", between {min(low, high, key=float)} and {max(low, high, key=float)}"
+    return f"{said}; tolerance {short.tolerance:g}"
 
 
 def _bare(score: Score) -> str:

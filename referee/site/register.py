@@ -93,8 +93,13 @@ class ClaimEntry(Part):
     runs: list[str]
     """The runs it is about; of an ordering, the best first."""
     paper_value: float | None
+    paper_stderr: float | None
+    """The paper's standard error, where it states one."""
     tolerance: float | None
     """How much worse than the paper still counts as within tolerance."""
+    worse_by: tuple[float, float] | None
+    """Of a value that was judged at its preset: how much worse it is than the paper's, at least and at most, given the
+    errors of both; negative where it is better. Where the direction is "near": how far off."""
     verdict: Status
     stale: bool
     """Whether the code has changed since the records were made."""
@@ -254,7 +259,9 @@ def _claim(v: Verdict, claim: Any, changed: bool) -> ClaimEntry:
         split=getattr(claim, "split", None),
         runs=[claim.run] if claim.kind == "value" else list(getattr(claim, "runs", [])),
         paper_value=v.paper_value,
+        paper_stderr=v.paper_stderr,
         tolerance=v.tolerance,
+        worse_by=_interval(v),
         verdict=v.status,
         stale=v.stale,
         amended=changed,
@@ -267,6 +274,11 @@ def _claim(v: Verdict, claim: Any, changed: bool) -> ClaimEntry:
         command=v.command,
         notes=list(v.notes),
     )
+
+
+def _interval(v: Verdict) -> tuple[float, float] | None:
+    short = v.shortfall
+    return None if short is None or short.low is None or short.high is None else (short.low, short.high)
 
 
 def _run(evidence: Evidence) -> RunEntry:

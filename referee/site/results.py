@@ -17,7 +17,7 @@ from referee.show import duration
 from referee.site.model import Page, Site
 from referee.site.writing import SLUGS, render
 from referee.standing import Standing
-from referee.verdicts import Verdict, minus, show, show_score
+from referee.verdicts import Verdict, paper_value, show, show_score
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Row:
 
     @property
     def paper(self) -> str:
-        return minus(str(self.claim.paper_value)) if self.claim else ""
+        return paper_value(self.claim) if self.claim else ""
 
     @property
     def took(self) -> str:

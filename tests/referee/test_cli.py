@@ -61,11 +61,12 @@ def test_reading_commands_stay_light(arguments: list[str], there: Path) -> None:
 
 
 def test_verdicts_as_a_table(make: MakeRecord, capsys: Capture) -> None:
-    make("paper", "k50", 84.9, 0.2)
+    make("paper", "k50", 84.95, 0.1)
     assert main(["verdicts", "--all"]) == 0
     out = capsys.readouterr().out
     assert "within tolerance" in out
-    assert "≤ 84.90 ± 0.20 nats" in out
+    assert "≤ 84.95 ± 0.10 nats" in out
+    assert "nll-k50: Worse by 0.25 nats, between 0.04 and 0.46; tolerance 0.5." in out
     assert "1 within tolerance, 2 not attempted" in out
     assert "from memory" in out
 

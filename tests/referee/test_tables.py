@@ -25,13 +25,14 @@ def _inside(there: Path) -> None:
 
 
 def test_written_checked_and_stale(project: Project, make: MakeRecord, capsys: pytest.CaptureFixture[str]) -> None:
-    make("paper", "k50", 84.9, 0.21)
+    make("paper", "k50", 84.95, 0.10)
     assert main(["tables", "--check"]) == 1
     assert "projects/toy/README.md: a generated table is stale" in capsys.readouterr().out
     assert main(["tables"]) == 0
     text = (project.folder / "README.md").read_text()
     assert "| `nll-k50`<br><sub>Table 1, k=50</sub> | 84.70 nats |" in text
-    assert "[≤ 84.90 ± 0.21 nats](results/paper/k50/record.json) | ≈ within tolerance | paper |" in text
+    assert "[≤ 84.95 ± 0.10 nats](results/paper/k50/record.json) | ≈ within tolerance | paper |" in text
+    assert "- `nll-k50`: Worse by 0.25 nats, between 0.04 and 0.46; tolerance 0.5.\n" in text
     assert text.startswith("# Toy\n\nBy hand.\n")
     assert text.endswith("\nAlso by hand.\n")
     overview = (project.root / "README.md").read_text()
@@ -109,7 +110,7 @@ def test_in_a_part_of_the_history_nobody_is_blamed(
 
 
 def test_a_stale_record_is_said_to_be_stale(project: Project, make: MakeRecord) -> None:
-    make("paper", "k50", 84.9, code_digest="other")
+    make("paper", "k50", 84.95, 0.1, code_digest="other")
     main(["tables"])
     assert "within tolerance **(stale)**" in (project.folder / "README.md").read_text()
     assert "**(stale)**" in (project.root / "README.md").read_text()

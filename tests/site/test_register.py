@@ -73,16 +73,19 @@ def test_a_collection_without_projects_has_a_register_and_a_feed(root: Path) -> 
 
 def test_claims_are_registered_with_what_they_came_to(root: Path) -> None:
     add(root, "toy", claims=[VALUE, ORDERING], amendments=[amendment("more-helps")])
-    for run, value in (("k50", 84.9), ("k5", 90.0)):
-        publish(root, "toy", "paper", run, score(value=value))
+    for run, value in (("k50", 85.0), ("k5", 90.0)):
+        publish(root, "toy", "paper", run, score(value=value, stderr=0.05))
     (entry,) = read(root)["projects"]
     value, ordering = entry["claims"]
     assert (value["verdict"], value["paper_value"], value["value"], value["stderr"]) == (
         "within tolerance",
         84.7,
-        84.9,
-        0.2,
+        85.0,
+        0.05,
     )
+    assert value["paper_stderr"] is None
+    assert value["worse_by"] == pytest.approx((0.3 - 0.1 - 0.05, 0.3 + 0.1 + 0.05))
+    assert ordering["worse_by"] is None
     assert (value["protocol"], value["runs"], value["amended"]) == ("mnist, L_10", ["k50"], False)
     assert (ordering["verdict"], ordering["runs"], ordering["amended"]) == ("reproduced", ["k50", "k5"], True)
     assert ordering["judged_at"] == "paper"
