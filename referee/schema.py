@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from common.errors import nearest
+from common.evaluation.metrics import OF_SAMPLES, OTHERS
 from common.records import PRESETS_ORDER
 from referee.documents import pattern, refuse
 
@@ -54,22 +55,30 @@ METRICS: dict[str, Metric] = {
     "weights_at_extremes": Metric("share", "lower", "weights within 1 % of the largest magnitude in their layer"),
     "loss_quality": Metric("rank correlation", "higher", "Spearman's, of negative critic loss and Fréchet distance"),
     "latent_distance": Metric("ratio", "lower", "distance of two samplers' images of one latent over that of others"),
+    "parzen": Metric("nats", "higher", "log-density of an example under Gaussian windows around samples"),
+    "nll_cost": Metric("nats", "lower", "what a change of the model adds to the NLL of an example, the most of all"),
+    "self_neighbour": Metric("share", "higher", "altered training images whose nearest training image is their own"),
+    "bdmc_gap": Metric("nats", "lower", "gap of upper and lower bound on the log-likelihood of simulated data"),
+    "bound_gap_growth": Metric("nats", "higher", "how much more a bound misses on test than on training examples"),
+    "fd_true": Metric("squared units", "lower", "Fréchet distance of two distributions with known moments"),
+    "code_bias": Metric("levels", "lower", "how much brighter bytes are than the real numbers they come from"),
+    "codes_broken": Metric("codes", "lower", "of 256 codes, those that come back as others from real numbers"),
 }
 """Known metrics. A new one is added here, with its unit and its better direction, before a claim can use it."""
 
 METRIC_NAMES = tuple(METRICS)
 
-FRECHET = r"fd\[([a-z0-9][a-z0-9_.-]{0,40}(?:@[0-9a-f]{8})?)\]"
-"""A Fréchet distance says by which network: "fd[lenet-mnist@a24bccc1]"; the digits begin its weights' SHA-256."""
+OF_A_NETWORK = rf"({'|'.join(OF_SAMPLES)})\[([a-z0-9][a-z0-9_.-]{{0,40}}(?:@[0-9a-f]{{8}})?)\]"
+"""A metric of samples says by which network: "fd[lenet-mnist@a24bccc1]"; the digits begin its weights' SHA-256."""
 
 
 def find_metric(name: str) -> Metric | None:
-    """The metric of that name: one of `METRICS`, or a Fréchet distance by any network; None when there is none."""
-    if found := re.fullmatch(FRECHET, name):
-        network = found[1]
-        known = " (what papers call FID)" if network.startswith("inception-") else ""
-        what = f"Fréchet distance of samples from the data, in the features of {network}{known}"
-        return Metric("squared units", "lower", what)
+    """The metric of that name: one of `METRICS`, or one of samples by any network; None when there is none."""
+    if found := re.fullmatch(OF_A_NETWORK, name):
+        unit, direction, what = OF_SAMPLES[found[1]]
+        network = found[2]
+        known = " (what papers call FID)" if found[1] == "fd" and network.startswith("inception-") else ""
+        return Metric(unit, direction, f"{what}, in the features of {network}{known}")
     return METRICS.get(name)
 
 
@@ -95,7 +104,7 @@ def _number(value: object) -> object:
 def _metric(name: str) -> str:
     if find_metric(name) is None:
         hint = nearest(name, METRIC_NAMES)
-        known = ", ".join((*METRIC_NAMES, "fd[<network>@<digest>]"))
+        known = ", ".join((*METRIC_NAMES, *(f"{name}[<network>@<digest>]" for name in OF_SAMPLES)))
         raise refuse("unknown_name", f"unknown metric '{name[:64]}'.{hint} Known: {known}")
     return name
 
@@ -129,7 +138,7 @@ InsidePath = Annotated[str, StringConstraints(min_length=1, max_length=300), Aft
 MetricName = Annotated[
     str,
     AfterValidator(_metric),
-    WithJsonSchema({"anyOf": [{"enum": list(METRIC_NAMES)}, {"type": "string", "pattern": f"^{FRECHET}$"}]}),
+    WithJsonSchema({"anyOf": [{"enum": list(METRIC_NAMES)}, {"type": "string", "pattern": f"^{OF_A_NETWORK}$"}]}),
 ]
 Preset = Literal["smoke", "laptop", "workstation", "paper"]
 assert Preset.__args__ == PRESETS_ORDER  # type: ignore[attr-defined]
