@@ -46,8 +46,8 @@ def efficientnet_lite0() -> Features:
         if codes.shape[1] != 3:
             raise DataError(
                 f"{NAME} takes colour images, (B, 3, H, W); these have the shape {tuple(codes.shape)}. For greyscale "
-                "use lenet-mnist, lenet-fashion_mnist or raw-pixels; to have grey seen as colour, repeat the channel three "
-                "times on both sides and say so in the protocol."
+                "use lenet-mnist, lenet-fashion_mnist or raw-pixels; to have grey seen as colour, repeat the channel "
+                "three times on both sides and say so in the protocol."
             )
         parts = [network.extract_features(prepare(part)).mean((2, 3)) for part in torch.split(codes, CHUNK)]
         return torch.cat(parts).double() if len(codes) else torch.zeros(0, DIMS, dtype=torch.float64)
