@@ -1,4 +1,4 @@
-"""The command line: `referee new | run | probe | verdicts | tables | report | demo | check | originality |
+"""The command line: `referee new | run | probe | evaluate | verdicts | tables | report | demo | check | originality |
 calibrate`.
 
 Exit status: 0 fine; 1 something fell short (a stale or unreadable record, a failed probe, a stale table, training that
@@ -23,6 +23,7 @@ COMMANDS = (
     "new",
     "run",
     "probe",
+    "evaluate",
     "verdicts",
     "tables",
     "report",
@@ -151,6 +152,44 @@ def parser() -> argparse.ArgumentParser:
     probe.add_argument("--only", metavar="PROBE,...", help="these probes, not all")
     probe.add_argument("--publish", action="store_true", help="keep the outcome in projects/<paper>/results")
     _format(probe)
+
+    evaluate = add(
+        "evaluate",
+        "measure samples, whoever made them, or a model by its weights",
+        "Compare samples with a split of a data set, by metrics that each have an error and a protocol. Samples are a\n"
+        "folder of images (png, jpg, ...), or a file of one tensor (.npy, .npz, .safetensors, .pt): uint8 codes, or\n"
+        "floats in [0, 1], which are rounded. Nothing is resized, and nothing in a file is run. With a paper, its\n"
+        "data set is the default, and --weights measures its model: what the paper measures (own), or metrics of\n"
+        "draws. The outcome is a record in runs/<paper>/evaluate/. docs/evaluate.md says what to watch for.",
+        "  referee evaluate --dataset fashion_mnist --samples my-samples/\n"
+        "  referee evaluate --dataset mnist --samples x.npy --metrics fd,precision --network raw-pixels\n"
+        "  referee evaluate ddpm --weights projects/ddpm/results/laptop/eps-simple/weights.safetensors\n"
+        "  referee evaluate ddpm --weights w.safetensors --preset laptop --run eps-simple --metrics own,kid --n 500\n"
+        "  referee evaluate --metrics list",
+    )
+    evaluate.add_argument("paper", nargs="?", help="the project's name; leave it away for models that are not here")
+    evaluate.add_argument(
+        "--samples", metavar="DIR|FILE", help="what is measured; or features, made by --keep-features"
+    )
+    evaluate.add_argument("--weights", metavar="FILE", help="weights of the paper's model (.safetensors)")
+    evaluate.add_argument("--preset", metavar="NAME", help="with --run: the configuration that the weights belong to")
+    evaluate.add_argument("--run", metavar="NAME", help="(default: the config.json beside the weights)")
+    evaluate.add_argument("--metrics", metavar="NAME,...", help="'list' says which there are; own, of --weights")
+    evaluate.add_argument("--dataset", metavar="NAME", help="compare with this data set (default: the paper's)")
+    evaluate.add_argument("--reference", metavar="DIR|FILE", help="compare with this instead: images, or features")
+    evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    evaluate.add_argument("--allow-train", action="store_true", help="--split train is meant, and the scores say so")
+    evaluate.add_argument("--network", metavar="NAME,...", help="whose features (default: the data set's own)")
+    evaluate.add_argument("--n", type=int, metavar="N", help="so many of the samples, by --seed; draws (default: 1000)")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="of draws, choices, resamples (default: 0)")
+    evaluate.add_argument("--ema", action="store_true", help="the samples, or weights, are those of averaged weights")
+    evaluate.add_argument(
+        "--device", default="auto", metavar="NAME", help="for a model: auto (default), cpu, cuda, mps"
+    )
+    evaluate.add_argument("--output", metavar="DIR", help="where record.json goes (default: runs/<paper>/evaluate/...)")
+    evaluate.add_argument("--keep-features", action="store_true", help="write the samples' features beside the record")
+    evaluate.add_argument("--quiet", action="store_true", help="no progress bars")
+    _format(evaluate)
 
     verdicts = add(
         "verdicts",
@@ -488,6 +527,10 @@ def _dispatch(arguments: list[str]) -> int:
         from referee import running
 
         return running.probe_command(options)
+    if options.command == "evaluate":
+        from referee import evaluating
+
+        return evaluating.evaluate_command(options)
     if options.command == "demo":
         from referee import running
 

@@ -63,6 +63,7 @@ METRICS: dict[str, Metric] = {
     "fd_true": Metric("squared units", "lower", "Fréchet distance of two distributions with known moments"),
     "code_bias": Metric("levels", "lower", "how much brighter bytes are than the real numbers they come from"),
     "codes_broken": Metric("codes", "lower", "of 256 codes, those that come back as others from real numbers"),
+    **{name: Metric(*meaning) for name, meaning in OTHERS.items()},
 }
 """Known metrics. A new one is added here, with its unit and its better direction, before a claim can use it."""
 

@@ -118,6 +118,15 @@ def of_tensor(codes: Tensor, name: str, split: str = "") -> Images:
     return Images(name, len(codes), tuple(codes.shape[1:]), lambda rows: codes[rows], split)
 
 
+def of_values(values: Tensor, name: str, like: Like | None = None) -> Images:
+    """What a model has drawn, as if it had been read from a file: codes, or floats in [0, 1].
+
+    Raises:
+        DataError: see `open_images`.
+    """
+    return _of_array(values.detach().cpu(), name, name, like, "")
+
+
 def is_features(path: Path) -> bool:
     """Whether a file holds features: a safetensors file whose metadata name a network."""
     if path.suffix.lower() != ".safetensors" or not path.is_file():
@@ -239,6 +248,7 @@ def _opened(file: Path, shown: str) -> Any:
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at what else a file may hold, like the camera's notes
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(file, formats=sorted(set(IMAGE_FORMATS.values())))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -282,7 +292,9 @@ def _decoded(file: Path, folder: Path, shape: tuple[int, ...]) -> np.ndarray:
     shown = f"{folder}: {file.relative_to(folder).as_posix()}"
     with _opened(file, shown) as image:
         try:
-            pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"))
         except Exception as error:  # as above; the header was sound
             raise DataError(f"{shown}: is damaged ({_reason(error)}); nothing was computed. Make it again.") from None
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -333,7 +345,7 @@ def _check_like(shape: tuple[int, ...], like: Like | None, where: str) -> None:
 # -- Files of a tensor -------------------------------------------------------------------------------------------------
 
 
-def _of_array(array: Tensor, path: Path, name: str, like: Like | None, split: str) -> Images:
+def _of_array(array: Tensor, path: Path | str, name: str, like: Like | None, split: str) -> Images:
     """The images of a tensor: layout, type and range checked, floats turned into the nearest codes."""
     if array.ndim == 0 or len(array) == 0:
         raise DataError(f"{path}: holds no samples at all ({_described(array)}).")
@@ -364,7 +376,7 @@ def _of_array(array: Tensor, path: Path, name: str, like: Like | None, split: st
     return Images(name, len(array), tuple(array.shape[1:]), read, split, (note,))
 
 
-def _check_floats(array: Tensor, path: Path) -> None:
+def _check_floats(array: Tensor, path: Path | str) -> None:
     """Finite, and in [0, 1]."""
     bad, values, first, least, most = 0, 0, -1, float("inf"), float("-inf")
     for start, part in zip(range(0, len(array), 1000), torch.split(array, 1000), strict=True):
@@ -387,7 +399,7 @@ def _check_floats(array: Tensor, path: Path) -> None:
         raise DataError(f"{path}: floats from {least:.4g} to {most:.4g}; they have to lie in [0, 1]. {clip}.")
 
 
-def _channels_first(array: Tensor, path: Path, like: Like | None) -> Tensor:
+def _channels_first(array: Tensor, path: Path | str, like: Like | None) -> Tensor:
     """(N, C, H, W) of (N, C, H, W), (N, H, W, C), (N, H, W), or rows of as many pixels as a grey image has."""
     shape = tuple(array.shape[1:])
     if like and shape == like.shape:

@@ -1,0 +1,641 @@
+"""`referee evaluate`: metrics of samples, whoever made them, and of a model by its weights; the outcome is a record.
+
+Samples are a folder of images or a file (`common.evaluation.samples`), or drawn from a paper's model. A model is drawn
+from by the function `generate(config, model, n, generator) -> uint8 (n, C, H, W)` of the paper's module or package, or,
+where that is not there, by the model's own `sample(n, generator=...)`, if it returns values in [0, 1] or codes.
+
+What decides the values is in the record's configuration: digests of the samples and of the data, the split, network,
+seed and number, and the configuration of the model. Nothing is written before everything is measured.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import inspect
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from common.errors import CheckpointError, ConfigError, DataError, nearest
+from common.evaluation import metrics
+from common.records import Record, Score, code_digest, environment, git_sha, hardware
+from referee.project import Project, UsageError, find_project, find_root
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from common.evaluation.bank import Bank
+    from common.evaluation.features import Features
+    from common.evaluation.samples import Images
+
+DRAWS = 1000  # from a model, when no number is said
+
+OWN = "own"
+"""Stands among the metrics for what a paper's `evaluate` measures of its model."""
+
+BATCH = 100  # samples at a time: drawn from a model, or seen by a network
+
+
+@dataclass(frozen=True)
+class Model:
+    """A paper's model with its weights, and the configuration that they belong to."""
+
+    project: Project
+    paper: Any  # common.experiment.Paper
+    config: Any
+    plain: dict[str, Any]  # the configuration, as a record has it
+    run: str  # "laptop/eps-simple", or what the folder is called
+    module: "nn.Module"
+    path: Path
+    sha256: str
+    kept: str  # "raw" or "ema": what the weights are
+
+
+# -- The command -------------------------------------------------------------------------------------------------------
+
+
+def evaluate_command(options: argparse.Namespace) -> int:
+    """`referee evaluate`."""
+    if options.metrics == "list":
+        _list(options.format)
+        return 0
+    _sensible(options)
+    root = find_root()
+    project = find_project(root, options.paper) if options.paper else None
+    asked = _names(options)
+    start = time.perf_counter()
+    with _input_errors():
+        record, directory, measured = _evaluated(options, root, project, asked, start)
+    _keep(record, directory, measured if options.keep_features else None)
+    notes = measured.notes if measured else []
+    shown = directory / "record.json"
+    where = shown.relative_to(root).as_posix() if shown.is_relative_to(root) else str(shown)
+    if options.format == "json":
+        print(json.dumps({"record": where, "notes": notes} | dataclasses.asdict(record), indent=1))
+        return 0
+    from referee.show import print_scores
+
+    print_scores([record])
+    for note in notes:
+        print(f"note: {note}.")
+    print(f"Record: {where}")
+    return 0
+
+
+def _keep(record: Record, directory: Path, measured: "Measured | None") -> None:
+    """Write the record, and the features first where they are to be kept."""
+    from common.evaluation.samples import write_features
+
+    try:
+        for network, bank in (measured.banks if measured else {}).items():
+            write_features(bank, directory / f"features-{network}.safetensors")
+        record.save(directory)
+    except OSError as error:
+        raise UsageError(f"evaluate: {directory} cannot be written to ({error.strerror}); choose --output.") from None
+
+
+def _sensible(options: argparse.Namespace) -> None:
+    """Refuse what cannot be meant, before anything is imported."""
+    if bool(options.samples) == bool(options.weights):
+        raise UsageError("evaluate: name what is measured, either --samples DIR|FILE or --weights FILE.")
+    if options.weights and not options.paper:
+        raise UsageError("evaluate: --weights are a paper's; name it: referee evaluate <paper> --weights FILE.")
+    if (options.preset or options.run) and not options.weights:
+        raise UsageError("evaluate: --preset and --run say what --weights belong to; with --samples they mean nothing.")
+    if bool(options.preset) != bool(options.run):
+        raise UsageError("evaluate: --preset and --run go together, as in --preset laptop --run eps-simple.")
+    if options.output and Path(options.output).exists() and not Path(options.output).is_dir():
+        raise UsageError(f"evaluate: --output {options.output} is a file; name a folder.")
+    if options.n is not None and options.n < 1:
+        raise UsageError(f"evaluate: --n {options.n}: at least one sample.")
+    if options.split == "train" and not options.allow_train:
+        raise UsageError(
+            "evaluate: --split train compares samples with what the model was trained on, and rewards a model that "
+            "memorises it. Name 'test' or 'val', or add --allow-train if it is meant (some papers do it so); the "
+            "scores will say so."
+        )
+
+
+def _names(options: argparse.Namespace) -> tuple[str, ...]:
+    """The metrics that are asked for."""
+    if not options.metrics:
+        return (OWN,) if options.weights else metrics.DEFAULT
+    names = tuple(dict.fromkeys(name.strip() for name in options.metrics.split(",") if name.strip()))
+    for name in names:
+        if name == OWN and not options.weights:
+            raise UsageError("evaluate: 'own' is what the paper measures of its model; it takes --weights.")
+        if name != OWN and name not in metrics.OF_SAMPLES:
+            hint = nearest(name, (OWN, *metrics.OF_SAMPLES))
+            raise UsageError(
+                f"evaluate: there is no metric '{name[:40]}'.{hint} There are: {', '.join(metrics.OF_SAMPLES)}; "
+                "'--metrics list' says what they are."
+            )
+    if not names:
+        raise UsageError("evaluate: --metrics names none; '--metrics list' says which there are.")
+    return names
+
+
+def _list(how: str) -> None:
+    """Every metric with what it says."""
+    if how == "json":
+        print(json.dumps({name: meaning._asdict() for name, meaning in metrics.OF_SAMPLES.items()}, indent=1))
+        return
+    from rich.text import Text
+
+    from referee.show import console, plain_table
+
+    table = plain_table()
+    for column in ("metric", "better", "unit", "what it is"):
+        table.add_column(column)
+    for name, meaning in metrics.OF_SAMPLES.items():
+        mark = "*" if name in metrics.DEFAULT else ""
+        table.add_row(*map(Text, (name + mark, meaning.direction, meaning.unit, meaning.what)))
+    table.add_row(*map(Text, (OWN, "", "", "with --weights: what the paper's own evaluation measures")))
+    console().print(table)
+    print("* computed when no --metrics are named; with --weights that is 'own'.")
+
+
+@contextmanager
+def _input_errors() -> Iterator[None]:
+    """What is wrong with samples, weights or the choice of metrics is the caller's to put right: exit status 2."""
+    try:
+        yield
+    except (DataError, CheckpointError, ConfigError) as error:
+        if isinstance(error, _Unreachable):
+            raise
+        raise UsageError(str(error)) from None
+
+
+class _Unreachable(DataError):
+    """A data set that cannot be had here: nobody's mistake."""
+
+
+# -- What is measured --------------------------------------------------------------------------------------------------
+
+
+def _evaluated(
+    options: argparse.Namespace, root: Path, project: Project | None, asked: tuple[str, ...], start: float
+) -> "tuple[Record, Path, Measured | None]":
+    """The record, the folder that it goes to, and the sample metrics if there were any."""
+    import torch
+
+    from common.training import pick_device
+
+    device = pick_device(options.device)
+    torch.set_flush_denormal(True)  # as in `common.experiment.execute`
+    model = _model(options, project, device) if project and options.weights else None
+    of_samples = tuple(name for name in asked if name != OWN)
+    scores: list[Score] = []
+    data_sha256: dict[str, str] = {}
+    measured: Measured | None = None
+    config: dict[str, Any] = {"metrics": list(asked)}
+    if model:
+        shown = model.project.shown(model.path.resolve())
+        config |= {"weights_file": shown, "weights_file_sha256": model.sha256, "run": model.run, "model": model.plain}
+    if of_samples:
+        measured = _measure(options, root, project, model, of_samples, device)
+        scores = measured.scores
+        config |= measured.config
+        data_sha256 |= measured.data_sha256
+    if model and OWN in asked:
+        own, digests = _own(model, device, not options.quiet)
+        have = {(score.name, score.split, score.weights) for score in own}
+        scores = own + [score for score in scores if (score.name, score.split, score.weights) not in have]
+        data_sha256 |= digests
+    digest = _digest_of_code(root, model)
+    config["seed"] = options.seed
+    label = model.run if model else Path(options.samples).resolve().name
+    name = _slug(label) + "-" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+    base = root / "runs" / (project.name if project else "samples") / "evaluate" / name
+    record = Record(
+        project=project.name if project else "samples",
+        preset="evaluate",
+        run=name,
+        config=config,
+        scores=scores,
+        seed=options.seed,
+        steps=0,
+        code_digest=digest,
+        git_sha=git_sha(root),
+        data_sha256=data_sha256,
+        environment=environment(),
+        hardware=hardware() | {"threads": torch.get_num_threads()},
+        wall_s=round(time.perf_counter() - start, 1),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        parameters=sum(p.numel() for p in model.module.parameters()) if model else 0,
+    )
+    return record, Path(options.output) if options.output else base, measured
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Sample metrics, with what decided them."""
+
+    scores: list[Score]
+    config: dict[str, Any]
+    data_sha256: dict[str, str]
+    notes: list[str]
+    banks: "dict[str, Bank]"  # network -> the samples' features
+
+
+def _measure(
+    options: argparse.Namespace,
+    root: Path,
+    project: Project | None,
+    model: Model | None,
+    names: tuple[str, ...],
+    device: "torch.device",
+) -> Measured:
+    """The metrics of these names, by every network that is asked for."""
+    from common.evaluation import samples as reading
+
+    given = Path(options.samples) if options.samples else None
+    samples: Bank | None = None
+    if given and reading.is_features(given):
+        samples = reading.read_features(given, given.name)
+    reference = _reference(options, project, model)
+    networks = _networks(options, reference, samples)
+    for network in networks:
+        if samples is not None and samples.network != network.name:
+            raise DataError(
+                f"{given}: features of {samples.network} do not compare with those of {network.name}: leave --network "
+                "away, or give the samples themselves."
+            )
+        if reference.codes is not None:
+            network(reference.codes[:1])  # says so if it takes no such images
+    images: Images | None = None
+    if model:
+        images = _drawn(model, options.n or DRAWS, options.seed, device, reference.like, not options.quiet)
+    elif given and samples is None:
+        images = reading.open_images(given, reference.like)
+    source = samples or images
+    assert source is not None
+    if source.split and source.split != options.split:
+        raise DataError(
+            f"{given}: says that it is to be compared with the split '{source.split}'; --split is '{options.split}'."
+        )
+    rows = _chosen(source.n, options.n if options.samples else None, options.seed, str(given))
+    n = source.n if rows is None else len(rows)
+    for network in networks:
+        _enough(names, n, network.dims, reference, options)
+    name = images.name if images else samples.source if samples else ""
+    config: dict[str, Any] = {"samples": name, "n": n, "split": options.split}
+    config["networks"] = [network.name for network in networks]
+    notes = list(images.notes) if images else []
+    said = [reference.name, *notes]
+    if options.split == "train":
+        said.append("the training split, as was asked for")
+    protocol = "; ".join(said)
+    banks, sha256 = _seen(images, samples, rows, networks, options)
+    config |= {"samples_sha256": sha256, "reference": reference.name, "reference_sha256": reference.sha256}
+    weights: Literal["raw", "ema"] = "ema" if options.ema or (model and model.kept == "ema") else "raw"
+    scores: list[Score] = []
+    for network in networks:
+        theirs = reference.bank(network, not options.quiet)
+        train = reference.train(network, not options.quiet) if metrics.wants_train(names) else None
+        job = metrics.Job(banks[network.name], theirs, train, seed=options.seed, protocol=protocol, weights=weights)
+        scores += metrics.measure(names, job, progress=not options.quiet)
+    return Measured(scores, config, reference.data_sha256, notes, banks)
+
+
+def _digest_of_code(root: Path, model: Model | None) -> str:
+    """Of all that computes metrics, and of the paper's code if its model was used."""
+    digest = code_digest(Path(metrics.__file__))
+    if model is None:
+        return digest
+    return hashlib.sha256((digest + code_digest(model.project.paper_file)).encode()).hexdigest()
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:40] or "samples"
+
+
+# -- What samples are compared with ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The data that samples are compared with: a split of a data set, or what the caller brings."""
+
+    name: str  # "fashion_mnist", or of a folder
+    split: str
+    like: Any  # samples.Like; None of features
+    codes: "Tensor | None"  # uint8 (m, C, H, W); None of features
+    features: "Bank | None"
+    training: "Tensor | None"  # the training split's codes, for what looks for copies
+    sha256: str  # of the split, or of what was brought
+    data_sha256: dict[str, str]
+
+    @property
+    def n(self) -> int:
+        """Examples."""
+        return len(self.codes) if self.codes is not None else self.features.n if self.features else 0
+
+    def bank(self, network: "Features", progress: bool) -> "Bank":
+        """Its features under a network."""
+        if self.features is not None:
+            return self.features
+        assert self.codes is not None
+        return _cached(self.codes, self.sha256, network, f"{self.name} {self.split}", self.split, progress)
+
+    def train(self, network: "Features", progress: bool) -> "Bank":
+        """The training examples' features."""
+        if self.training is None:
+            raise DataError(
+                "copying and copies look for training examples among the samples: they take --dataset, and --split "
+                "'test' or 'val' as the examples that were held out."
+            )
+        return _cached(self.training, f"train of {self.sha256}", network, f"{self.name} train", "train", progress)
+
+
+def _reference(options: argparse.Namespace, project: Project | None, model: Model | None) -> Reference:
+    from common.evaluation import samples as reading
+
+    if options.reference:
+        return _brought(Path(options.reference), options.split)
+    name = options.dataset or _dataset_of(project, model)
+    from common.data import load, names
+
+    if name not in names():
+        raise UsageError(f"evaluate: there is no data set '{name}' of images.{nearest(name, names())}")
+    try:
+        data = load(name)
+    except DataError as error:
+        raise _Unreachable(str(error)) from None
+    split = getattr(data, options.split)
+    shape = tuple(split.x.shape[1:])
+    if data.levels is None or len(shape) not in (1, 3):
+        raise UsageError(f"evaluate: '{name}' holds no images, and sample metrics here are of images.")
+    digest = reading.Digest(shape)
+    digest.add(split.x)
+    training = None if options.split == "train" else data.train.x
+    like = reading.Like(name, shape, data.levels)
+    return Reference(name, options.split, like, split.x, None, training, digest.hex(), {data.name: data.sha256})
+
+
+def _brought(path: Path, split: str) -> Reference:
+    """A folder or file of the caller's as the reference."""
+    import torch
+
+    from common.evaluation import samples as reading
+
+    if reading.is_features(path):
+        bank = reading.read_features(path)
+        if bank.split and bank.split != split:
+            raise DataError(f"{path}: holds features of the split '{bank.split}', and --split is '{split}'.")
+        bank.split = split
+        digest = hashlib.sha256(bank.x.numpy().data).hexdigest()
+        return Reference(path.name, split, None, None, bank, None, digest, {path.name: digest})
+    images = reading.open_images(path)
+    if images.split and images.split != split:
+        raise DataError(f"{path}: says that it is of the split '{images.split}', and --split is '{split}'.")
+    codes = torch.cat(list(images.batches(1000)))
+    sha = reading.Digest(images.shape)
+    sha.add(codes)
+    like = reading.Like(images.name, images.shape, 256)
+    return Reference(images.name, split, like, codes, None, None, sha.hex(), {images.name: sha.hex()})
+
+
+def _dataset_of(project: Project | None, model: Model | None) -> str:
+    """The data set of a model's configuration, or the one that a paper is about."""
+    if model:
+        name = model.plain.get("dataset")
+        if not isinstance(name, str):
+            raise UsageError(f"evaluate: the configuration of {model.run} names no data set; name it with --dataset.")
+        return name
+    if project is None:
+        raise UsageError("evaluate: compared with what? Name --dataset NAME, a paper, or --reference DIR|FILE.")
+    presets = project.module().PRESETS
+    some = (config for preset, runs in presets.items() if preset != "smoke" for config in runs.values())
+    found = sorted({name for config in some if isinstance(name := getattr(config, "dataset", None), str)})
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"evaluate: {project.name} names no data set; name it with --dataset.")
+    raise UsageError(f"evaluate: {project.name} is about several data sets; choose: --dataset {' | '.join(found)}.")
+
+
+def _networks(options: argparse.Namespace, reference: Reference, samples: "Bank | None") -> "list[Features]":
+    """The feature networks: those asked for, the one that files of features come from, or the data set's own."""
+    from common.evaluation.networks import for_data, network
+
+    like = reference.like
+    shape, levels = (like.shape, like.levels) if like else (None, 256)
+    asked = [name.strip() for name in (options.network or "").split(",") if name.strip()]
+    made = [bank.network for bank in (samples, reference.features) if bank]
+    if not asked and made:
+        asked = made[:1]
+    if reference.features is not None:  # nothing is to be computed but what the samples want
+        if samples is not None:
+            return [_Named(name, samples.dims) for name in dict.fromkeys(asked)]
+        return [network(name, shape, levels) for name in dict.fromkeys(asked)]
+    if not asked:
+        return [for_data(reference.name, shape, levels)]
+    return [network(name, shape, levels) for name in dict.fromkeys(asked)]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A network that is known by its features alone."""
+
+    name: str
+    dims: int
+
+    def __call__(self, codes: "Tensor") -> "Tensor":
+        raise DataError(f"{self.name}: only its features are here, and no image can be seen by it.")
+
+
+def _enough(names: Sequence[str], n: int, dims: int, reference: Reference, options: argparse.Namespace) -> None:
+    """Refuse too few samples before anything is computed, and say how many each metric takes."""
+    for count, what in ((n, "samples"), (reference.n, f"examples of {reference.name} {reference.split}")):
+        least = {name: metrics.least(name, dims) for name in names}
+        short = {name: wanted for name, wanted in least.items() if count < wanted}
+        if not short:
+            continue
+        wanted = ", ".join(f"{name} at least {needed:,}" for name, needed in short.items())
+        rest = [name for name in names if name not in short]
+        leave = f", or leave it to --metrics {','.join(rest)}" if rest else ""
+        more = "more" if what != "samples" or not options.weights else f"more with --n {max(short.values())}"
+        raise DataError(
+            f"{count:,} {what} are too few: {wanted} (features of {dims:,} dimensions). Take {more}{leave}."
+        )
+
+
+def _chosen(there: int, wanted: int | None, seed: int, where: str) -> "Tensor | None":
+    """A seeded choice of n of the samples, without repetition; None for all of them."""
+    import torch
+
+    if wanted is None or wanted == there:
+        return None
+    if wanted > there:
+        raise DataError(f"{where}: holds {there:,} samples, --n {wanted} are asked for.")
+    return torch.randperm(there, generator=torch.Generator().manual_seed(seed))[:wanted].sort().values
+
+
+def _seen(
+    images: "Images | None",
+    samples: "Bank | None",
+    rows: "Tensor | None",
+    networks: "Sequence[Features]",
+    options: argparse.Namespace,
+) -> "tuple[dict[str, Bank], str]":
+    """The samples' features under each network, in one pass; and the digest of the samples."""
+    from tqdm import tqdm
+
+    from common.evaluation.bank import Bank
+    from common.evaluation.samples import Digest
+
+    if images is None:
+        assert samples is not None
+        kept = samples if rows is None else Bank(samples.network, samples.source, samples.split).add(samples.x[rows])
+        kept.split = options.split
+        return {network.name: kept for network in networks}, hashlib.sha256(kept.x.numpy().data).hexdigest()
+    banks = {network.name: Bank(network.name, "samples", options.split) for network in networks}
+    digest = Digest(images.shape)
+    total = images.n if rows is None else len(rows)
+    with tqdm(total=total, desc="samples", unit=" images", disable=options.quiet, mininterval=0.5) as bar:
+        for codes in images.batches(BATCH, rows):
+            digest.add(codes)
+            for network in networks:
+                banks[network.name].add(network(codes))
+            bar.update(len(codes))
+    return banks, digest.hex()
+
+
+def _cached(codes: "Tensor", digest: str, network: "Features", source: str, split: str, progress: bool) -> "Bank":
+    """Features of data, kept in the cache: they are asked for again with every set of samples.
+
+    Known by the data's content, the network's name and the code that computes features. The pixels are not kept.
+    """
+    from common.downloads import cache_root
+    from common.evaluation import networks
+    from common.evaluation.bank import bank
+    from common.evaluation.samples import read_features, write_features
+
+    if network.name == "raw-pixels":
+        return bank(network, codes, source=source, split=split)
+    key = hashlib.sha256(f"{digest} {network.name} {code_digest(Path(networks.__file__))}".encode()).hexdigest()
+    path = cache_root() / "features" / f"{network.name}-{key[:16]}.safetensors"
+    if path.is_file():
+        try:
+            kept = read_features(path, source)
+            if kept.network == network.name and kept.n == len(codes):
+                kept.split = split
+                return kept
+        except DataError:
+            pass  # damaged: made again
+    made = bank(network, codes, source=source, split=split, batch_size=BATCH, progress=source if progress else "")
+    with suppress(OSError):  # a cache that cannot be written is none
+        write_features(made, path)
+    return made
+
+
+# -- A paper's model ---------------------------------------------------------------------------------------------------
+
+
+def _model(options: argparse.Namespace, project: Project, device: "torch.device") -> Model:
+    """The model, its configuration from the preset that is named or from what lies beside the weights."""
+    from common.experiment import load_weights, pick_runs
+    from common.training import place
+
+    path = Path(options.weights)
+    paper = project.module()
+    kept = "ema" if options.ema else "raw"
+    if options.preset:
+        config = pick_runs(paper, options.preset, [options.run])[options.run]
+        run = f"{options.preset}/{options.run}"
+    else:
+        config = _config_beside(path, paper, project)
+        run = "/".join(path.resolve().parts[-3:-1])
+        if (path.parent / "record.json").is_file():
+            says = Record.load(path.parent)
+            kept = "ema" if options.ema or {score.weights for score in says.scores} == {"ema"} else "raw"
+    model = load_weights(paper.build(config), path)
+    place(model, device)
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Model(project, paper, config, plain, run, model, path, sha256, kept)
+
+
+def _config_beside(path: Path, paper: Any, project: Project) -> Any:
+    """The configuration in the config.json that `referee run` leaves beside weights."""
+    beside = path.parent / "config.json"
+    if not beside.is_file():
+        presets = " | ".join(paper.PRESETS)
+        raise UsageError(
+            f"evaluate: which configuration do {path.name} belong to? There is no config.json beside them; name it: "
+            f"--preset {presets} --run NAME."
+        )
+    try:
+        plain = json.loads(beside.read_text(encoding="utf-8"))
+        config = paper.Config(**{name: _frozen(value) for name, value in plain.items()})
+    except (ValueError, TypeError, AttributeError) as error:
+        said = str(error).splitlines()[0][:200]
+        raise ConfigError(f"{beside}: is no configuration of {project.name} as it is now ({said}).") from None
+    return config
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _own(model: Model, device: "torch.device", progress: bool) -> tuple[list[Score], dict[str, str]]:
+    """What the paper's own `evaluate` measures, and the digests of the data that it used."""
+    import torch
+
+    from common.experiment import Run
+
+    with tempfile.TemporaryDirectory() as scratch:
+        curve = model.path.parent / "metrics.jsonl"
+        if curve.is_file():  # some scores are of the training's course
+            shutil.copy(curve, scratch)
+        run = Run(Path(scratch), device, config=model.plain, seed=model.config.seed, progress=progress)
+        torch.manual_seed(model.config.seed)
+        return model.paper.evaluate(model.config, model.module, run), dict(run.data)
+
+
+def _drawn(model: Model, n: int, seed: int, device: "torch.device", like: Any, progress: bool) -> "Images":
+    """n draws from a model, as codes."""
+    import torch
+    from tqdm import tqdm
+
+    from common.evaluation.samples import of_values
+
+    draw = _generator(model)
+    generator = torch.Generator(device).manual_seed(seed)
+    parts: list[Tensor] = []
+    with tqdm(total=n, desc="draws", unit=" images", disable=not progress, mininterval=0.5) as bar:
+        while (done := sum(map(len, parts))) < n:
+            parts.append(draw(min(BATCH, n - done), generator).cpu())
+            if len(parts[-1]) == 0:
+                raise DataError(f"{model.project.name}: the model draws nothing.")
+            bar.update(len(parts[-1]))
+    return of_values(torch.cat(parts), f"draws of {model.run}", like)
+
+
+def _generator(model: Model) -> "Callable[[int, torch.Generator], Tensor]":
+    """What draws from a model: its project's `generate`, or its own `sample`."""
+    package = sys.modules.get(getattr(model.paper, "__package__", "") or "")
+    for place in (model.paper, package):
+        if callable(generate := getattr(place, "generate", None)):
+            return lambda n, generator: generate(model.config, model.module, n, generator)
+    sample: Any = getattr(model.module, "sample", None)
+    try:
+        inspect.signature(sample).bind(1, generator=None)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{model.project.name} does not say how samples are drawn: its module has no generate(config, model, n, "
+            "generator), its model no sample(n, generator=...). Measure what the paper measures, with --metrics own."
+        ) from None
+    return lambda n, generator: sample(n, generator=generator)
