@@ -6,7 +6,7 @@
 #   make notebooks  re-execute the published notebooks and compare
 #   make site       build the public site; a warning is an error
 #   make serve      build it and show it on this machine; pages reload when a file changes
-#   make bench      speed, side by side with the peers
+#   make bench      speed, side by side with the peers; NAME=flows_peers: one of them; GPU=1: those for a GPU, on it
 #   make conformance  every metric beside closed forms and the implementations that others maintain
 #   make setup      the environment alone
 #   make lock       write requirements.lock anew from pyproject.toml
@@ -60,8 +60,8 @@ site: setup
 serve: setup
 	@$(BIN)/referee site serve
 
-bench: .venv-peers/.done
-	@.venv-peers/bin/python -m benchmarks
+bench: setup .venv-peers/.done
+	@.venv-peers/bin/python -m benchmarks $(NAME) $(if $(GPU),--gpu)
 
 conformance: .venv-peers/.done
 	@OMP_NUM_THREADS=1 .venv-peers/bin/python -m benchmarks.conformance

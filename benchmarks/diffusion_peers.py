@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import Rows, take_turns
+from benchmarks.measure import CPU, Agreement, Result, Row, Setting, Target, take_turns
+from benchmarks.peers import allow_torchvision
 from common.nn import EpsilonDenoiser, UNet
 from common.training import place, sgd_step
 from projects.ddim import ddim
@@ -43,31 +44,31 @@ class Candidate:
         return sum(p.numel() for p in self.network.parameters() if p.requires_grad)
 
 
-def ours() -> Candidate:
+def ours(device: torch.device = CPU) -> Candidate:
     config = ddpm.Config(dataset="mnist", base=BASE, multipliers=MULTIPLIERS, blocks=2, dropout=0.0)
-    network = place(ddpm.build(config), torch.device("cpu"), channels_last=True)
-    process, generator = ddpm.process(config), torch.Generator().manual_seed(0)
+    network = place(ddpm.build(config), device, channels_last=True)
+    process, generator = ddpm.process(config), torch.Generator(device).manual_seed(0)
     sampler = ddim.Config(dataset="mnist", spacing="linear", S=S)
 
     def draw() -> Tensor:
-        x_T = torch.randn(DRAWS, *SHAPE, generator=generator)
+        x_T = torch.randn(DRAWS, *SHAPE, generator=generator, device=device)
         return ddim.sample(ddim.denoiser_of(sampler, network), x_T, ddim.trajectory(sampler, S))
 
     return Candidate(network, lambda x: process.loss(network, x, "simple", generator), draw)
 
 
-def denoising_diffusion(dim: int, channels_last: bool) -> Candidate:
-    for name in ("torchvision", "accelerate", "ema_pytorch"):  # for its trainer, and heavy: stand-ins are enough
-        if name not in sys.modules and importlib.util.find_spec(name) is None:
-            sys.modules[name] = types.ModuleType(name)
-            for attribute in ("transforms", "utils", "Accelerator", "EMA"):
-                setattr(sys.modules[name], attribute, object)
+def denoising_diffusion(dim: int, channels_last: bool, device: torch.device = CPU) -> Candidate:
+    allow_torchvision()
+    # For its trainer, and heavy: a stand-in is enough.
+    if "accelerate" not in sys.modules and importlib.util.find_spec("accelerate") is None:
+        sys.modules["accelerate"] = types.ModuleType("accelerate")
+        sys.modules["accelerate"].Accelerator = object  # type: ignore[attr-defined]
     from denoising_diffusion_pytorch import denoising_diffusion_pytorch as ddp
 
     network = ddp.Unet(dim, dim_mults=MULTIPLIERS, channels=1, flash_attn=True)
     network = network.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     settings = {"image_size": SHAPE[1], "timesteps": T, "sampling_timesteps": S, "auto_normalize": False}
-    diffusion = ddp.GaussianDiffusion(network, objective="pred_noise", beta_schedule="linear", **settings)
+    diffusion = ddp.GaussianDiffusion(network, objective="pred_noise", beta_schedule="linear", **settings).to(device)
     ddp.tqdm = lambda steps, **_: steps  # no progress bar
     return Candidate(network, diffusion, lambda: diffusion.sample(batch_size=DRAWS))
 
@@ -109,15 +110,15 @@ def diffusers_draw(network: Callable[[Tensor, Tensor], Tensor], x_T: Tensor) -> 
     return x
 
 
-def diffusers(base: int, channels_last: bool) -> Candidate:
-    network, noising = diffusers_network(base, channels_last), scheduler("train")
+def diffusers(base: int, channels_last: bool, device: torch.device = CPU) -> Candidate:
+    network, noising = diffusers_network(base, channels_last).to(device), scheduler("train")
 
     def loss(x: Tensor) -> Tensor:
-        noise, t = torch.randn_like(x), torch.randint(0, T, (len(x),))
+        noise, t = torch.randn_like(x), torch.randint(0, T, (len(x),), device=device)
         return nn.functional.mse_loss(network(noising.add_noise(x, noise, t), t).sample, noise)
 
     def draw() -> Tensor:
-        return diffusers_draw(lambda x, t: network(x, t).sample, torch.randn(DRAWS, *SHAPE))
+        return diffusers_draw(lambda x, t: network(x, t).sample, torch.randn(DRAWS, *SHAPE, device=device))
 
     return Candidate(network, loss, draw)
 
@@ -145,49 +146,66 @@ def the_samplers_agree() -> float:
     return float((drawn - theirs).abs().max() / drawn.abs().max())
 
 
-def main() -> Rows:
-    rows = Rows(
-        "diffusion_peers",
-        f"U-Nets on {BATCH} images of 28x28: training steps, and {S} steps of DDIM for {DRAWS} images",
-        "not slower than the fastest peer in any row, faster in most",
-        OURS,
-        {},
+PEERS = {  # name -> its maker, and the widths that it takes
+    "denoising-diffusion-pytorch": (denoising_diffusion, range(16, 65, 2)),
+    "diffusers": (diffusers, range(16, 65, 8)),  # in groups of eight channels
+}
+WHY = "Most of a step are convolutions, which all hand to the same library."
+
+
+def main(setting: Setting) -> Result:
+    device = setting.device
+    agreement = Agreement(
+        "relative difference of the images drawn by our DDIM and diffusers', one network, float64",
+        the_samplers_agree(),
+        1e-6,  # their schedule is float32
     )
-    difference = the_samplers_agree()
-    assert difference < 1e-6, f"DDIM differs by {difference:.2g}"  # their schedule is float32
-    rows.notes["relative difference of the images drawn by our DDIM and diffusers', one network"] = difference
+    found = Result("diffusion_peers", "U-Nets on images of 28x28: training steps, and draws by DDIM", device=device)
     torch.manual_seed(0)
-    candidates = {OURS: ours()}
+    candidates, peers = {OURS: ours(device)}, {}
     parameters = candidates[OURS].parameters
-    peers = {
-        "denoising-diffusion-pytorch": (denoising_diffusion, range(16, 65, 2)),
-        "diffusers": (diffusers, range(16, 65, 8)),  # in groups of eight channels
-    }
-    for name, (make, widths) in peers.items():
+    for name, (make, widths) in PEERS.items():
         width = nearest(lambda w, make=make: make(w, False).network, widths, parameters)
-        candidates[name] = make(width, False)
-        candidates[f"{name}, channels last"] = make(width, True)
+        candidates[name] = make(width, False, device)
+        candidates[f"{name}, channels last"] = make(width, True, device)
+        peers |= {name: name, f"{name}, channels last": name}
     for name, each in candidates.items():
-        rows.notes[f"parameters, {name}"] = f"{each.parameters:,}"
-    x = torch.rand(BATCH, *SHAPE) * 2 - 1
+        found.notes[f"parameters, {name}"] = f"{each.parameters:,}"
+    x = torch.rand(BATCH, *SHAPE, device=device) * 2 - 1
     adams = {name: torch.optim.Adam(c.network.parameters(), 1e-4, fused=True) for name, c in candidates.items()}
+    steps = setting.size(STEPS, 1)
 
     for precision, dtype in PRECISIONS.items():
 
         def train(name: str, amp: Any = "bf16" if dtype else None) -> int:
             candidates[name].network.train()
-            for _ in range(STEPS):
+            for _ in range(steps):
                 sgd_step(lambda x: (candidates[name].loss(x), {}), adams[name], x, amp=amp)
-            return STEPS
+            return steps
 
         def draw(name: str, dtype: torch.dtype | None = dtype) -> int:
             candidates[name].network.eval()
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not None):
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype is not None):
                 assert candidates[name].draw().isfinite().all()
             return DRAWS
 
-        for row, unit, work in (("training step", "steps", train), (f"DDIM in {S} steps", "images", draw)):
-            rows.units[f"{row}, {precision}"] = unit
+        rows = (
+            ("training step", "steps/s", train, f"batch {BATCH}, Adam"),
+            (f"DDIM in {S} steps", "images/s", draw, f"{DRAWS} images at once"),
+        )
+        for title, unit, work, what in rows:
             turns = {name: (lambda name=name, work=work: work(name)) for name in candidates}
-            rows.rates[f"{row}, {precision}"] = take_turns(turns, TURNS)
-    return rows
+            row = Row(
+                f"{title}, {precision}",
+                unit,
+                OURS,
+                take_turns(turns, setting.turns(TURNS), setting.size(1, 0), device),
+                peers,
+                f"as many levels ({', '.join(str(BASE * m) for m in MULTIPLIERS)} channels), about {parameters:,} "
+                f"parameters, {what}, {precision}; each package's own network, schedule and loss",
+                agreement,
+                Target(1.0),
+                WHY,
+            )
+            found.rows.append(row)
+    return found

@@ -5,17 +5,16 @@ findings and a response, and lets `referee status` look at it. The target is 5 s
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import Figures
+from benchmarks.measure import Result, Row, Setting, Target, Turns
 
 ROOT = Path(__file__).resolve().parents[1]
-CLOCK = "clock (s)"
+OURS = "referee status"
 REVIEW = "---\n---\n" + "".join(f"### F{n} · major · `a.py:{n}`\n\nWhat is wrong.\n\n" for n in range(1, 21))
 RESPONSE = "---\n---\n" + "".join(f"### {h}/F{n} · fixed\n\n" for h in ("ada", "bo") for n in range(1, 20))
 
@@ -36,14 +35,13 @@ def make(root: Path, count: int) -> None:
         (root / path).write_text(text, encoding="utf-8")
 
 
-def main(projects: int = 500, turns: int = 5) -> Figures:
+def main(setting: Setting, projects: int = 500, turns: int = 5) -> Result:
     """Make the folder and look at it a few times."""
-    measured = Figures("referee_status", f"referee status over {projects} projects", targets={CLOCK: 5.0})
-    spent = measured.turns.setdefault("processor (s)", [])
-    took = measured.turns.setdefault(CLOCK, [])
+    projects = setting.size(projects, 5)
+    spent, took = [], []
     with tempfile.TemporaryDirectory() as temporary:
         make(Path(temporary), projects)
-        for _ in range(turns):
+        for _ in range(setting.turns(turns)):
             before, start = os.times(), time.perf_counter()
             done = subprocess.run([sys.executable, "-m", "referee", "status"], cwd=temporary, capture_output=True)
             took.append(time.perf_counter() - start)
@@ -51,5 +49,14 @@ def main(projects: int = 500, turns: int = 5) -> Figures:
             spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
             assert done.returncode == 0, done.stderr.decode()
             assert f"{projects} v1" in done.stdout.decode()
-    measured.figures = {name: statistics.median(values) for name, values in measured.turns.items()}
-    return measured
+    row = Row(
+        f"referee status over {projects} projects",
+        "s",
+        OURS,
+        Turns({OURS: took, "of it on the processors": spent}),
+        {},
+        f"{projects} projects at v1 with two reviews of twenty findings and a response each",
+        target=Target(5.0, "most", "median"),
+        less_is_better=True,
+    )
+    return Result("referee_status", "What a look at many projects costs", [row])

@@ -21,7 +21,7 @@ import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.measure import Figures
+from benchmarks.measure import Result, Row, Setting, Target, Turns
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
@@ -30,45 +30,48 @@ NOTEBOOK = 2**20  # bytes
 SMALL = 64 * 1024  # bytes; what is larger (weights, examples) is left out of the copies
 PAGES = ("mkdocs.yml", "CONTRIBUTING.md", "course.yaml", "reviews/README.md", "docs/**/*.md", "referee/site/theme/**/*")
 
-FULL, AGAIN = "full build (s)", "rebuild after one project's change (s)"
-PAGE, INDEX = "a project's page without pictures (kB)", "index of the search (MB)"
-PEER = "mkdocs-jupyter, the same notebooks alone (s)"
+OURS, PEER = "referee site build", "mkdocs-jupyter, the notebooks alone"
 
 
-def main(projects: int = 100) -> Figures:
+def main(setting: Setting, projects: int = 100) -> Result:
     """Make the repository, build it, change it, build it again; then let the peer build the notebooks."""
-    measured = Figures(
-        "site_build",
-        f"The site of {projects} projects with notebooks of 1 MB",
-        targets={FULL: 90.0, AGAIN: 10.0, PAGE: 600.0, INDEX: 3.0},
-    )
+    projects = setting.size(projects, 2)
+    found = Result("site_build", f"The site of {projects} projects with notebooks of 1 MB")
+    data = f"{projects} copies of one project, each with a notebook of 1 MB, beside this repository's pages"
+
+    def figure(
+        title: str, unit: str, value: float, most: float | None = None, peer: float | None = None, why: str = ""
+    ) -> None:
+        both = {OURS: [value]} | ({} if peer is None else {PEER: [peer]})
+        target = None if most is None else Target(most, "most", "median")
+        peers = {} if peer is None else {PEER: "mkdocs-jupyter"}
+        found.rows.append(Row(title, unit, OURS, Turns(both), peers, data, None, target, why, less_is_better=True))
+
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) / "repository"
         make(root, projects)
-        measured.figures[FULL] = _build(root)
+        full = _build(root)
         changed = root / "projects" / "paper000"
         (changed / "paper000.ipynb").write_text(_notebook(projects), encoding="utf-8")
         with (changed / "README.md").open("a", encoding="utf-8") as readme:
             readme.write("\nA change.\n")
-        measured.figures[AGAIN] = _build(root)
+        again = _build(root)
+        theirs = theirs_mb = None
+        can = [PEERS, "-c", "import mkdocs_jupyter"]
+        if PEERS.exists() and subprocess.run(can, capture_output=True).returncode == 0:
+            theirs, theirs_mb = _peer(root, Path(temporary) / "peer")
+        else:
+            print("mkdocs-jupyter is not installed; 'make bench' installs it in .venv-peers.")
         html = root / "build" / "site" / "html"
         plain, packed = _weight(html, html / "projects" / "paper000.html")
-        measured.figures[PAGE] = plain / 1e3
-        measured.figures["the same, compressed (kB)"] = packed / 1e3
-        measured.figures["a notebook's page without pictures (kB)"] = _weight(html, _notebook_page(html))[0] / 1e3
-        measured.figures[INDEX] = (html / "search" / "search_index.json").stat().st_size / 1e6
-        measured.figures["the whole site (MB)"] = _size(html)
-        if (
-            subprocess.run([PEERS, "-c", "import mkdocs_jupyter"], capture_output=True).returncode
-            if PEERS.exists()
-            else 1
-        ):
-            print("mkdocs-jupyter is not installed; 'make bench' installs it in .venv-peers.")
-        else:
-            took, size = _peer(root, Path(temporary) / "peer")
-            measured.figures[PEER] = took
-            measured.figures["mkdocs-jupyter's site (MB)"] = size
-    return measured
+        figure("full build, nothing kept from before", "s", full, 90.0, theirs)
+        figure("build after one project's notebook and README changed", "s", again, 10.0)
+        figure("a project's page without pictures", "kB", plain / 1e3, 600.0)
+        figure("the same, compressed", "kB", packed / 1e3)
+        figure("a notebook's page without pictures", "kB", _weight(html, _notebook_page(html))[0] / 1e3)
+        figure("index of the search", "MB", (html / "search" / "search_index.json").stat().st_size / 1e6, 3.0)
+        figure("the whole site", "MB", _size(html), None, theirs_mb)
+    return found
 
 
 def make(root: Path, count: int) -> None:
