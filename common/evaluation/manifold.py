@@ -259,7 +259,7 @@ def manifold_scores(
             value=value,
             stderr=stderr,
             n=samples.n,
-            unit="ratio" if name == "density" else "share",
+            unit="balls over k" if name == "density" else "share",
             kind="estimate",
             split=reference.split,
             weights=weights,  # type: ignore[arg-type]
