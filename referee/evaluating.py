@@ -1,8 +1,8 @@
 """`referee evaluate`: metrics of samples, whoever made them, and of a model by its weights; the outcome is a record.
 
-Samples are a folder of images or a file (`common.evaluation.samples`), or drawn from a paper's model. A model is drawn
-from by the function `generate(config, model, n, generator) -> uint8 (n, C, H, W)` of the paper's module or package, or,
-where that is not there, by the model's own `sample(n, generator=...)`, if it returns values in [0, 1] or codes.
+Samples are a folder of images or a file (`common.evaluation.samples`), or drawn from a paper's model. What draws is
+`generate(config, model, n, *, levels, generator) -> uint8 (n, C, H, W)` of the paper's module or package, or, where
+that is not there, the model's own `sample(n, generator=...)`, if it returns values in [0, 1] or codes.
 
 What decides the values is in the record's configuration: digests of the samples and of the data, the split, network,
 seed and number, and the configuration of the model. Nothing is written before everything is measured.
@@ -292,10 +292,8 @@ def _measure(
     config: dict[str, Any] = {"samples": name, "n": n, "split": options.split}
     config["networks"] = [network.name for network in networks]
     notes = list(images.notes) if images else []
-    said = [reference.name, *notes]
-    if options.split == "train":
-        said.append("the training split, as was asked for")
-    protocol = "; ".join(said)
+    meant = ["the training split, as was asked for"] if options.split == "train" else []
+    protocol = "; ".join([*notes, *meant])
     banks, sha256 = _seen(images, samples, rows, networks, options)
     config |= {"samples_sha256": sha256, "reference": reference.name, "reference_sha256": reference.sha256}
     weights: Literal["raw", "ema"] = "ema" if options.ema or (model and model.kept == "ema") else "raw"
@@ -304,7 +302,7 @@ def _measure(
         theirs = reference.bank(network, not options.quiet)
         train = reference.train(network, not options.quiet) if metrics.wants_train(names) else None
         job = metrics.Job(banks[network.name], theirs, train, seed=options.seed, protocol=protocol, weights=weights)
-        scores += metrics.measure(names, job, progress=not options.quiet)
+        scores += metrics.measure(names, job, progress=not options.quiet and sys.stderr.isatty())
     return Measured(scores, config, reference.data_sha256, notes, banks)
 
 
@@ -457,8 +455,9 @@ class _Named:
 
 def _enough(names: Sequence[str], n: int, dims: int, reference: Reference, options: argparse.Namespace) -> None:
     """Refuse too few samples before anything is computed, and say how many each metric takes."""
-    for count, what in ((n, "samples"), (reference.n, f"examples of {reference.name} {reference.split}")):
-        least = {name: metrics.least(name, dims) for name in names}
+    sides = ((n, "samples"), (reference.n, f"examples of {reference.name} {reference.split}"))
+    for side, (count, what) in enumerate(sides):
+        least = {name: metrics.least(name, dims)[side] for name in names}
         short = {name: wanted for name, wanted in least.items() if count < wanted}
         if not short:
             continue
@@ -469,6 +468,11 @@ def _enough(names: Sequence[str], n: int, dims: int, reference: Reference, optio
         raise DataError(
             f"{count:,} {what} are too few: {wanted} (features of {dims:,} dimensions). Take {more}{leave}."
         )
+
+
+def _bar() -> dict[str, Any]:
+    """How a progress bar over images looks; a file or a CI log keeps every refresh as text, so few of them there."""
+    return {"unit": " images", "mininterval": 0.5 if sys.stderr.isatty() else 10.0, "dynamic_ncols": True}
 
 
 def _chosen(there: int, wanted: int | None, seed: int, where: str) -> "Tensor | None":
@@ -503,7 +507,7 @@ def _seen(
     banks = {network.name: Bank(network.name, "samples", options.split) for network in networks}
     digest = Digest(images.shape)
     total = images.n if rows is None else len(rows)
-    with tqdm(total=total, desc="samples", unit=" images", disable=options.quiet, mininterval=0.5) as bar:
+    with tqdm(total=total, desc="samples", disable=options.quiet, **_bar()) as bar:
         for codes in images.batches(BATCH, rows):
             digest.add(codes)
             for network in networks:
@@ -612,10 +616,10 @@ def _drawn(model: Model, n: int, seed: int, device: "torch.device", like: Any, p
 
     from common.evaluation.samples import of_values
 
-    draw = _generator(model)
+    draw = _generator(model, like.levels if like else 256)
     generator = torch.Generator(device).manual_seed(seed)
     parts: list[Tensor] = []
-    with tqdm(total=n, desc="draws", unit=" images", disable=not progress, mininterval=0.5) as bar:
+    with tqdm(total=n, desc="draws", disable=not progress, **_bar()) as bar:
         while (done := sum(map(len, parts))) < n:
             parts.append(draw(min(BATCH, n - done), generator).cpu())
             if len(parts[-1]) == 0:
@@ -624,18 +628,18 @@ def _drawn(model: Model, n: int, seed: int, device: "torch.device", like: Any, p
     return of_values(torch.cat(parts), f"draws of {model.run}", like)
 
 
-def _generator(model: Model) -> "Callable[[int, torch.Generator], Tensor]":
+def _generator(model: Model, levels: int) -> "Callable[[int, torch.Generator], Tensor]":
     """What draws from a model: its project's `generate`, or its own `sample`."""
     package = sys.modules.get(getattr(model.paper, "__package__", "") or "")
     for place in (model.paper, package):
         if callable(generate := getattr(place, "generate", None)):
-            return lambda n, generator: generate(model.config, model.module, n, generator)
+            return lambda n, generator: generate(model.config, model.module, n, levels=levels, generator=generator)
     sample: Any = getattr(model.module, "sample", None)
     try:
         inspect.signature(sample).bind(1, generator=None)
     except (TypeError, ValueError):
         raise DataError(
-            f"{model.project.name} does not say how samples are drawn: its module has no generate(config, model, n, "
-            "generator), its model no sample(n, generator=...). Measure what the paper measures, with --metrics own."
+            f"{model.project.name} does not say how samples are drawn: its module has no generate(config, model, n, *, "
+            "levels, generator), its model no sample(n, generator=...). Measure what the paper measures: --metrics own."
         ) from None
     return lambda n, generator: sample(n, generator=generator)

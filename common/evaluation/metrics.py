@@ -40,7 +40,7 @@ OF_SAMPLES: dict[str, Meaning] = {
     "precision": Meaning("share", "higher", "samples that lie within the data's k-nearest-neighbour balls"),
     "recall": Meaning("share", "higher", "data that lie within the samples' k-nearest-neighbour balls"),
     "density": Meaning(
-        "ratio", "higher", "how many of the data's balls a sample lies in, of those expected; 1 for the data"
+        "balls over k", "higher", "how many of the data's balls a sample lies in, of those expected; 1 for the data"
     ),
     "coverage": Meaning("share", "higher", "data whose k-nearest-neighbour ball holds a sample"),
     "sliced_wasserstein": Meaning("distance", "lower", "Wasserstein distance along random directions, their mean"),
@@ -96,18 +96,24 @@ class Job:
 class Group:
     """Metrics that are computed together.
 
-    least: (d) -> the samples that it takes, at least.
+    least: (d) -> the samples, and the examples of the data, that it takes at least.
     """
 
     names: tuple[str, ...]
-    least: Callable[[int], int]
+    least: Callable[[int], tuple[int, int]]
     compute: Callable[[Job], list[Score]]
 
 
 def _fd(job: Job) -> list[Score]:
-    from common.evaluation.frechet_bias import fd_scores
+    from common.evaluation.frechet_bias import fd_score
 
-    return list(fd_scores(job.samples, job.reference, **job.how()))
+    return [fd_score(job.samples, job.reference, **job.how())]
+
+
+def _fd_infinity(job: Job) -> list[Score]:
+    from common.evaluation.frechet_bias import fd_infinity_score
+
+    return [fd_infinity_score(job.samples, job.reference, **job.how())]
 
 
 def _kid(job: Job) -> list[Score]:
@@ -148,13 +154,14 @@ def _copying(job: Job) -> list[Score]:
 
 
 GROUPS = (
-    Group(("fd", "fd_infinity"), lambda d: d + 1, _fd),
-    Group(("kid",), lambda d: 2, _kid),
-    Group(("mmd",), lambda d: 2, _mmd),
-    Group(("precision", "recall", "density", "coverage"), lambda d: 6, _manifold),
-    Group(("sliced_wasserstein",), lambda d: 2, _sliced),
-    Group(("c2st",), lambda d: 10, _c2st),
-    Group(("copying", "copies"), lambda d: 2, _copying),
+    Group(("fd",), lambda d: (d + 1, d + 1), _fd),
+    Group(("fd_infinity",), lambda d: (max(4 * d, 20), d + 1), _fd_infinity),
+    Group(("kid",), lambda d: (2, 2), _kid),
+    Group(("mmd",), lambda d: (2, 2), _mmd),
+    Group(("precision", "recall", "density", "coverage"), lambda d: (12, 12), _manifold),
+    Group(("sliced_wasserstein",), lambda d: (2, 2), _sliced),
+    Group(("c2st",), lambda d: (10, 10), _c2st),
+    Group(("copying", "copies"), lambda d: (2, 2), _copying),
 )
 
 
@@ -171,8 +178,8 @@ def group_of(name: str) -> Group:
     raise ConfigError(f"there is no metric '{name}'.{nearest(name, names)} There are: {', '.join(names)}.")
 
 
-def least(name: str, dims: int) -> int:
-    """The samples that a metric takes, at least, in features of so many dimensions."""
+def least(name: str, dims: int) -> tuple[int, int]:
+    """The samples, and the examples of the data, that a metric takes at least in features of so many dimensions."""
     return group_of(name).least(dims)
 
 
