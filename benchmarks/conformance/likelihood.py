@@ -1,13 +1,15 @@
 """Likelihoods, on models whose log p(x) is known."""
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from benchmarks.conformance.table import Values, closed_form, implementation
+from benchmarks.conformance.table import Values, closed_form, implementation, slow
 from common.data.preprocess import Compose, Dequantise, Logit, bits_per_dim
 from common.distributions import normal_log_prob, standard_normal_log_prob
+from common.evaluation.ais import Decoder, Sandwich, ais_log_likelihood, bdmc
 from common.evaluation.likelihood import importance_log_likelihood
 
 F64 = torch.float64
@@ -66,6 +68,19 @@ class LinearGaussian:
         away = x - self.b
         size = torch.linalg.slogdet(self.covariance)[1] + len(self.b) * math.log(2 * math.pi)
         return -0.5 * (size + (away * torch.linalg.solve(self.covariance, away.T).T).sum(-1))
+
+    def decoder(self) -> Decoder:
+        """As annealing takes it."""
+        log_var = torch.full_like(self.b, 2 * math.log(self.s))
+
+        def simulate(z: Tensor, generator: torch.Generator) -> Tensor:
+            mean = z.to(F64) @ self.W.T + self.b
+            return mean + self.s * torch.randn(mean.shape, generator=generator, dtype=F64)
+
+        def log_likelihood(x: Tensor, z: Tensor) -> Tensor:
+            return normal_log_prob(x, z @ self.W.T + self.b, log_var)
+
+        return Decoder(self.W.shape[1], log_likelihood, simulate)
 
     def proposals(self, widened: float) -> "LogWeightsOf":
         return LogWeightsOf(self, widened)
@@ -144,3 +159,59 @@ def _() -> Values:
     off = importance_log_likelihood(model.proposals(4.0), x, k=50, generator=seeded(8)) - model.log_evidence(x)
     ratio = off.exp()
     return float(ratio.mean()), 1.0, float(ratio.std() / math.sqrt(len(x)))
+
+
+# -- Annealed importance sampling -------------------------------------------------------------------------------------
+
+ANNEALED = f"{LINEAR}, 300 simulated examples, 8 chains, 60 temperatures, 5 leapfrog steps"
+
+
+@cache
+def sandwich() -> tuple[Sandwich, Tensor]:
+    """Both directions, and log p(x)."""
+    model = LinearGaussian()
+    found = bdmc(model.decoder(), 300, chains=8, temperatures=60, leapfrog=5, generator=seeded(9))
+    return found, model.log_evidence(found.x)
+
+
+def mean_weight(log_ratio: Tensor) -> Values:
+    ratio = log_ratio.exp()
+    return float(ratio.mean()), 1.0, float(ratio.std() / math.sqrt(len(ratio)))
+
+
+@closed_form("ais", f"{ANNEALED}: mean of w / p(x)", "1: E[w] = p(x), however badly a chain mixes", errors=4)
+def _() -> Values:
+    found, log_p = sandwich()
+    return mean_weight(found.lower.log_p - log_p)
+
+
+@closed_form("bdmc", f"{ANNEALED}: mean of p(x) / w of the reversed chains", "1: E[1/w] = 1/p(x)", errors=4)
+def _() -> Values:
+    found, log_p = sandwich()
+    return mean_weight(log_p - found.upper.log_p)
+
+
+@slow(
+    "ais",
+    "decoder of sines, 2 latent and 5 observed (seed 11), 200 simulated examples, 8 chains, 60 temperatures, "
+    "5 leapfrog steps: mean of w / p(x)",
+    "p(x) summed over a grid of 300 × 300 points from −6 to 6",
+    errors=4,
+    note="Posteriors with several modes, between which chains seldom move.",
+)
+def _() -> Values:
+    W, s = torch.randn(5, 2, generator=seeded(11), dtype=F64), 0.5
+    log_var = torch.full((5,), 2 * math.log(s), dtype=F64)
+    z = torch.randn(200, 2, generator=seeded(12), dtype=F64)
+    x = (2 * z @ W.T).sin() + s * torch.randn(200, 5, generator=seeded(13), dtype=F64)
+
+    def log_likelihood(x: Tensor, z: Tensor) -> Tensor:
+        return normal_log_prob(x, (2 * z @ W.T).sin(), log_var)
+
+    axis = torch.linspace(-6, 6, 300, dtype=F64)
+    grid = torch.cartesian_prod(axis, axis)
+    cell = 2 * math.log(12 / 299)
+    log_prior = standard_normal_log_prob(grid)
+    log_p = torch.stack([torch.logsumexp(log_prior + log_likelihood(one, grid), 0) + cell for one in x])
+    found = ais_log_likelihood(Decoder(2, log_likelihood), x, chains=8, temperatures=60, leapfrog=5, generator=seeded())
+    return mean_weight(found.log_p - log_p)

@@ -29,9 +29,69 @@ METRICS = {
         "A lower bound on log p(x) from k importance samples, tighter with larger k; higher is better.",
         "common.evaluation.likelihood.importance_log_likelihood",
     ),
+    "ais": Metric(
+        "likelihood",
+        "log p(x) of a decoder by annealed importance sampling, which asks no encoder; higher is better.",
+        "common.evaluation.ais.ais_log_likelihood",
+    ),
+    "bdmc": Metric(
+        "likelihood",
+        "Bounds on log p(x) from both sides, on data that the decoder simulated: how far off annealing is.",
+        "common.evaluation.ais.bdmc",
+    ),
     "fd": Metric(
         "sample distance",
         "Fréchet distance: two sets of features as Gaussians, by mean and covariance; lower is better.",
         "common.evaluation.frechet.frechet_distance",
+    ),
+    "psnr": Metric(
+        "restoration",
+        "Peak signal-to-noise ratio of images, in dB, the mean over images; higher is better.",
+        "common.evaluation.restoration.psnr_score",
+    ),
+    "ssim": Metric(
+        "restoration",
+        "Structural similarity: local means, variances and covariances, 1 for equal images; higher is better.",
+        "common.evaluation.restoration.ssim_score",
+    ),
+    "lpips": Metric(
+        "restoration",
+        "Distance of images in a network's features, as people see them apart; lower is better.",
+        "common.evaluation.restoration.lpips_score",
+    ),
+    "snr": Metric(
+        "audio",
+        "Signal-to-noise ratio of restored sounds, in dB; higher is better.",
+        "common.evaluation.audio.snr_score",
+    ),
+    "si_snr": Metric(
+        "audio",
+        "Signal-to-noise ratio whatever the loudness, in dB; higher is better.",
+        "common.evaluation.audio.si_snr_score",
+    ),
+    "lsd": Metric(
+        "audio",
+        "Log-spectral distance: how far spectra are apart in dB, frame by frame; lower is better.",
+        "common.evaluation.audio.lsd_score",
+    ),
+    "perplexity": Metric(
+        "text",
+        "exp of the nats that a token costs: among how many equally likely ones; lower is better.",
+        "common.evaluation.text.perplexity_score",
+    ),
+    "bits_per_char": Metric(
+        "text",
+        "Bits that a character costs, whatever the tokens are; lower is better.",
+        "common.evaluation.text.bits_per_char_score",
+    ),
+    "bleu": Metric(
+        "text",
+        "Shared runs of words of translations and references, 0 to 100; higher is better.",
+        "common.evaluation.text.bleu_score",
+    ),
+    "chrf": Metric(
+        "text",
+        "Shared runs of characters of translations and references, 0 to 100; higher is better.",
+        "common.evaluation.text.chrf_score",
     ),
 }

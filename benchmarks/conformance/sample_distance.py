@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.conformance import peers
-from benchmarks.conformance.table import Values, closed_form, implementation
+from benchmarks.conformance.table import Values, closed_form, implementation, load
 from common.evaluation.frechet import Moments, frechet_distance
 
 F64 = torch.float64
@@ -95,7 +94,7 @@ def by_scipy(a: Tensor, b: Tensor) -> float:
 
 
 def by_torch_fidelity(a: Tensor, b: Tensor) -> float:
-    metric = peers.load("torch_fidelity.metric_fid")
+    metric = load("torch_fidelity.metric_fid")
     found = metric.fid_statistics_to_metric(
         metric.fid_features_to_statistics(a), metric.fid_features_to_statistics(b), False
     )
@@ -103,11 +102,11 @@ def by_torch_fidelity(a: Tensor, b: Tensor) -> float:
 
 
 def by_clean_fid(a: Tensor, b: Tensor) -> float:
-    return float(peers.load("cleanfid.fid").frechet_distance(*statistics(a), *statistics(b)))
+    return float(load("cleanfid.fid").frechet_distance(*statistics(a), *statistics(b)))
 
 
 def by_torchmetrics(a: Tensor, b: Tensor) -> float:
-    metric = peers.load("torchmetrics.image.fid").FrechetInceptionDistance(feature=Identity(a.shape[1]))
+    metric = load("torchmetrics.image.fid").FrechetInceptionDistance(feature=Identity(a.shape[1]))
     metric.set_dtype(F64)
     metric.update(a, real=True)
     metric.update(b, real=False)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from benchmarks.conformance.metrics import METRICS
@@ -184,6 +185,14 @@ def work_out(case: Case) -> Row:
     outcome = ("fails" if within else "differs") if case.differs else ("holds" if within else "fails")
     filled = {"ours": float(ours), "value": float(value), "stderr": stderr and float(stderr)}
     return Row(**asdict(row) | filled | {"difference": difference, "outcome": outcome})
+
+
+def load(module: str) -> ModuleType:
+    """Import a module of a peer."""
+    from benchmarks.peers import allow_torchvision
+
+    allow_torchvision()
+    return importlib.import_module(module)
 
 
 def apart(ours: float, value: float, stderr: float | None, measure: str) -> float:
