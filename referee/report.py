@@ -20,10 +20,11 @@ from markupsafe import Markup
 
 from common.errors import RecordError, UserError
 from common.records import PRESETS_ORDER, Record, Score, read_metrics, write_text
+from referee.intervals import interval_picture
 from referee.plots import Dot, Series, dot_chart, line_chart, thin
 from referee.project import find_project, find_root
 from referee.schema import METRICS, FigureClaim, find_metric, metric_called
-from referee.show import AMENDED, KINDS, MARKS, amendments, duration, judged_where, summary
+from referee.show import AMENDED, KINDS, MARKS, amendments, duration, judged_where, shortfall_in_words, summary
 from referee.standing import Standing, figure_file, standing
 from referee.tables import added_up, hardware_line
 from referee.verdicts import Evidence, Verdict, show, show_score, show_step
@@ -42,7 +43,7 @@ STAGES = {
 
 GROUPS = (
     ("Orderings", "Which run is better than which; judged through paired differences where examples were kept."),
-    ("Values", "Numbers the paper prints, each judged at the preset it is about."),
+    ("Values", "Numbers the paper prints, each judged at the preset it is about, with the errors of both sides."),
     ("Figures", "Pictures are for people to compare; no machine calls them reproduced."),
 )
 """What each kind of claim is called, and how it is judged; in the order of `KINDS`."""
@@ -136,6 +137,8 @@ def render(s: Standing, *, runs: bool = False) -> str:
         bibtex=bibtex(s),
         duration=duration,
         show_step=show_step,
+        interval_picture=interval_picture,
+        shortfall_in_words=shortfall_in_words,
         judged_where=judged_where,
         run_again=run_again,
         any_from_memory=any(v.certainty == "mem" for v in s.verdicts),

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from referee.intervals import EXPLAINED, explanation
 from referee.project import paper_names
 from referee.show import MARKS
 from referee.site import measuring
@@ -37,6 +38,7 @@ NAMES = {
 }
 """Where those stand whose file's name does not say it."""
 
+_PICTURE = re.compile(rf"^!\[[^\]]*\]\({re.escape(EXPLAINED.name)}\)$", re.MULTILINE)
 _PEOPLE = re.compile(r"As an? (\w+)")
 
 
@@ -123,7 +125,7 @@ def pages(site: Site) -> Iterable[Page]:
     """`guides/*.md`."""
     known = where(site)
     for guide in guides(site):
-        text = rewrite(guide.text, guide.source, guide.path, known, site.root, site.repository)
+        text = rewrite(_drawn(guide.text), guide.source, guide.path, known, site.root, site.repository)
         yield Page(guide.path, _badged(_cloned(text, site.repository)))
 
 
@@ -134,6 +136,11 @@ def _cloned(text: str, repository: str) -> str:
     return re.sub(
         r"^( *)(?=make setup && source )", rf"\1git clone {repository} papers && cd papers\n\1", text, flags=re.M
     )
+
+
+def _drawn(text: str) -> str:
+    """The drawn explanation of verdicts as a part of the page, in whose colours it then is."""
+    return _PICTURE.sub(lambda _: f"<figure>{explanation(alone=False).strip()}</figure>", text)
 
 
 def _badged(text: str) -> str:

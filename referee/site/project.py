@@ -16,6 +16,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from common.records import PRESETS_ORDER
+from referee.intervals import interval_picture
 from referee.plots import Series
 from referee.probed import ProbeRun, probe_digest, show_number
 from referee.report import (
@@ -35,7 +36,7 @@ from referee.report import (
     what_runs_are,
 )
 from referee.schema import FigureClaim
-from referee.show import AMENDED, KINDS, amended, duration, judged_where, summary, worth_saying
+from referee.show import AMENDED, KINDS, amended, duration, judged_where, shortfall_in_words, summary, worth_saying
 from referee.site import review
 from referee.site.home import begin, checked, how_to_run
 from referee.site.model import Page, Site
@@ -148,6 +149,8 @@ def page(site: Site, s: Standing) -> Page:
         run_again=run_again,
         begin=begin,
         worth_saying=worth_saying,
+        interval_picture=interval_picture,
+        shortfall_in_words=shortfall_in_words,
         show_step=show_step,
         picture_tag=picture,
         show_number=show_number,

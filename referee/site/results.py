@@ -129,9 +129,12 @@ class Sheet:
 def pages(site: Site) -> Iterable[Page]:
     """`results/index.md`, and a page for each data set."""
     found = sheets(site.standings)
+    guide = (site.root / "docs" / "readers.md").is_file()
     yield Page("results/index.md", render("results.md.j2", sheets=found))
     for sheet in found:
-        yield Page(f"results/{sheet.slug}.md", render("dataset.md.j2", sheet=sheet, slugs=SLUGS, show=show))
+        yield Page(
+            f"results/{sheet.slug}.md", render("dataset.md.j2", sheet=sheet, slugs=SLUGS, show=show, guide=guide)
+        )
 
 
 def sheets(standings: Iterable[Standing]) -> list[Sheet]:

@@ -167,6 +167,8 @@ def test_the_readers_guide_explains_every_verdict() -> None:
         assert f"| {mark} {status} |" in text
     (page,) = (p for p in guides.pages(load_site(ROOT)) if p.path == "guides/readers.md")
     assert str(page.text).count('<span class="verdict v-') == len(MARKS)
+    assert "verdicts.svg" not in str(page.text)  # drawn on the page itself, in its colours
+    assert str(page.text).count('class="interval explained"') == 1
 
 
 def test_a_repository_without_guides_has_none(tmp_path: Path) -> None:

@@ -134,6 +134,20 @@ def test_pictures_take_their_room_and_are_described(toys: Page) -> None:
     assert [("loading" in attrs) for attrs in pictures][:2] == [False, True]  # the first is seen at once
 
 
+def test_a_value_is_shown_with_the_errors_of_both_sides(tmp_path: Path) -> None:
+    root = empty(tmp_path)
+    weighed = {**VALUE, "paper_stderr": 0.05}
+    add(root, "toys", claims=[weighed, {**weighed, "id": "elsewhere", "run": "k5"}])
+    publish(root, "toys", "paper", "k50", score(value=84.9, stderr=0.05))
+    publish(root, "toys", "laptop", "k5", score(value=84.9, stderr=0.05))
+    page = page_of(load_site(root), "toys")
+    text = seen(page).text
+    assert "84.7 ± 0.05 nats" in text
+    said = "within tolerance: worse by 0.20 nats, between 0.01 and 0.39; tolerance 0.5"
+    assert re.findall(r'<title id="(weighed-[^"]*)">([^<]*)</title>', str(page.text)) == [("weighed-nll-k50", said)]
+    assert "Worse by 0.20 nats, between 0.01 and 0.39; tolerance 0.5." in text
+
+
 def two_presets(tmp_path: Path, **claim: str) -> Path:
     """An ordering claimed for laptop and shown at workstation, beside a value that nobody has run as it was claimed."""
     root = empty(tmp_path)

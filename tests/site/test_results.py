@@ -113,6 +113,16 @@ def test_the_papers_value_and_the_verdict_stand_beside_ours(root: Path) -> None:
     assert rows["paper", "k1"].claim is None
 
 
+def test_the_papers_error_stands_beside_its_value(root: Path) -> None:
+    add(root, "a", claims=[{**VALUE, "paper_stderr": 0.05}, {**VALUE, "id": "untried", "run": "k1", "paper_stderr": 2}])
+    publish(root, "a", "paper", "k50", score(value=84.6))
+    ((row,),) = (table.rows for table in tables(root))
+    assert row.paper == "84.7 ± 0.05"
+    text = dict(texts(root))["results/mnist.md"]
+    assert ">84.7 ± 0.05</a>" in text
+    assert ">84.7 ± 2</td>" in text
+
+
 def test_a_claim_about_other_data_stands_beside_nothing(root: Path) -> None:
     add(root, "a")
     publish(root, "a", "paper", "k50", data={"digits": "0" * 64})
