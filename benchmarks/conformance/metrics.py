@@ -44,6 +44,26 @@ METRICS = {
         "Fréchet distance: two sets of features as Gaussians, by mean and covariance; lower is better.",
         "common.evaluation.frechet.frechet_distance",
     ),
+    "precision": Metric(
+        "manifold",
+        "Share of samples inside some ball of the data, from a point to its k-th neighbour; higher is better.",
+        "common.evaluation.manifold.manifold_scores",
+    ),
+    "recall": Metric(
+        "manifold",
+        "Share of the data inside some ball of the samples; higher is better.",
+        "common.evaluation.manifold.manifold_scores",
+    ),
+    "density": Metric(
+        "manifold",
+        "How many of the data's balls a sample lies in, of those expected: 1 for the data's equals; higher is better.",
+        "common.evaluation.manifold.manifold_scores",
+    ),
+    "coverage": Metric(
+        "manifold",
+        "Share of the data whose ball holds a sample; higher is better.",
+        "common.evaluation.manifold.manifold_scores",
+    ),
     "psnr": Metric(
         "restoration",
         "Peak signal-to-noise ratio of images, in dB, the mean over images; higher is better.",
