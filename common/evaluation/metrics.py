@@ -155,9 +155,9 @@ def _copying(job: Job) -> list[Score]:
 
 GROUPS = (
     Group(("fd",), lambda d: (d + 1, d + 1), _fd),
-    Group(("fd_infinity",), lambda d: (max(4 * d, 20), d + 1), _fd_infinity),
-    Group(("kid",), lambda d: (2, 2), _kid),
-    Group(("mmd",), lambda d: (2, 2), _mmd),
+    Group(("fd_infinity",), lambda d: (max(4 * d, 100), d + 1), _fd_infinity),
+    Group(("kid",), lambda d: (4, 4), _kid),
+    Group(("mmd",), lambda d: (4, 4), _mmd),
     Group(("precision", "recall", "density", "coverage"), lambda d: (12, 12), _manifold),
     Group(("sliced_wasserstein",), lambda d: (2, 2), _sliced),
     Group(("c2st",), lambda d: (10, 10), _c2st),

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from common.errors import DataError
-from common.evaluation import samples
+from common.evaluation import samples, tensor_file
 from common.evaluation.bank import Bank
 from common.evaluation.samples import Digest, Images, Like, is_features, of_tensor, open_images, read_features
 
@@ -329,7 +329,7 @@ def test_pickles_are_never_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not Path("pickled").exists()
 
 
-@pytest.mark.parametrize("suffix", samples.TENSOR_FILES)
+@pytest.mark.parametrize("suffix", tensor_file.TENSOR_FILES)
 def test_damaged_files_are_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     x = codes(20, 1, 6, 5)
@@ -350,7 +350,7 @@ def test_archives_that_unpack_to_too_much_and_files_of_several(tmp_path: Path, m
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
     with pytest.raises(DataError, match=r"two\.npz: holds 2 tensors \(a, b\); one is wanted, or one named 'samples'"):
         open_images(tmp_path / "two.npz")
-    monkeypatch.setattr(samples, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(tensor_file, "MAX_BYTES", 100_000)
     assert (tmp_path / "x.npz").stat().st_size < 10_000
     with pytest.raises(DataError, match=r"x\.npz: unpacks to more than"):
         open_images(tmp_path / "x.npz")
