@@ -85,13 +85,13 @@ class _Scale:
             ends = [self.left, 2 * self.zero - self.margin, self.margin, self.right]
             kinds = ["bad", "near", "bad"]
         out = "".join(
-            f'<rect class="zone {kind}" x="{a:g}" y="{top:g}" width="{b - a:g}" height="{height:g}"/>'
+            f'<rect class="zone {kind}" x="{a:.1f}" y="{top:g}" width="{b - a:.1f}" height="{height:g}"/>'
             for kind, a, b in zip(kinds, ends, ends[1:], strict=False)
             if b > a
         )
         marks = [(self.zero, "paper")] + [(x, "margin") for x in ends[1:3] if x != self.zero]
         for x, name in marks:
-            out += f'<line class="{name}" x1="{x:g}" x2="{x:g}" y1="{top:g}" y2="{top + height:g}"/>'
+            out += f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{top:g}" y2="{top + height:g}"/>'
         return out
 
     def interval(self, short: Shortfall, y: float) -> str:
@@ -156,30 +156,28 @@ def explanation(*, alone: bool) -> str:
         direction="lower",
         tolerance=Decimal("0.5"),
     )
-    width, row, top, left = 520, 40, 44, 158
+    width, row, top = 360, 52, 40
     height = top + row * len(EXAMPLES) + 26
-    scale = _Scale.of(Shortfall(0, 0, 0, 0.5), left, width)
+    scale = _Scale.of(Shortfall(0, 0, 0, 0.5), 0, width)
     out = [
-        f'<text class="soft" x="{scale.zero:g}" y="16" text-anchor="middle">the paper\'s</text>',
-        f'<text x="{scale.zero:g}" y="34" text-anchor="middle">84.70</text>',
-        f'<text class="soft" x="{scale.margin:g}" y="16" text-anchor="middle">tolerance</text>',
-        f'<text x="{scale.margin:g}" y="34" text-anchor="middle">85.20</text>',
-        f'<text class="soft" x="{left + 4}" y="34">← better</text>',
-        f'<text class="soft" x="{width - 4}" y="34" text-anchor="end">worse →</text>',
-        scale.zones(top, row * len(EXAMPLES)),
+        f'<text class="soft" x="{scale.zero:.1f}" y="16" text-anchor="middle">the paper\'s</text>',
+        f'<text x="{scale.zero:.1f}" y="34" text-anchor="middle">84.70</text>',
+        f'<text class="soft" x="{scale.margin:.1f}" y="16" text-anchor="middle">tolerance</text>',
+        f'<text x="{scale.margin:.1f}" y="34" text-anchor="middle">85.20</text>',
+        '<text class="soft" x="0" y="34">← better</text>',
+        f'<text class="soft" x="{width}" y="34" text-anchor="end">worse →</text>',
     ]
     said = []
     for i, (status, value, stderr) in enumerate(EXAMPLES):
         score = Score("nll", value, stderr, 1000, "nats", "exact", "test", "raw", "")
-        y = top + row * (i + 0.5)
+        y = top + row * i
         out.append(
-            f'<text class="word" x="0" y="{y - 3:g}">{MARKS[status][0]} {status}</text>'
-            f'<text class="soft" x="0" y="{y + 13:g}">{show_score(score)}</text>'
-            f"{scale.interval(shortfall(claim, score), y)}"
+            f'<text y="{y + 19}"><tspan class="word">{MARKS[status][0]} {status}</tspan> {show_score(score)}</text>'
+            f"{scale.zones(y + 26, BAND)}{scale.interval(shortfall(claim, score), y + 26 + BAND / 2)}"
         )
         said.append(f"{show_score(score)} is {status}")
     foot = "bars: two standard errors either way, and rounding"
-    out.append(f'<text class="soft" x="{left + 4}" y="{height - 8}">{foot}</text>')
+    out.append(f'<text class="soft" x="0" y="{height - 6}">{foot}</text>')
     title = f"The paper prints 84.70, lower is better, the tolerance is 0.5: {'; '.join(said)}."
     space = ' xmlns="http://www.w3.org/2000/svg"' if alone else ' class="interval explained"'
     style = f"<style>{STYLE}</style>" if alone else ""

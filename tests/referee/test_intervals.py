@@ -130,7 +130,11 @@ def test_the_explanation_is_what_the_rule_says() -> None:
         half = 2 * stderr + 0.005
         short = Shortfall(value - 84.7, value - 84.7 - half, value - 84.7 + half, 0.5)
         assert short.outcome == {"not reproduced": "further off"}.get(status, status)
-        (row,) = [r for r in text.splitlines() if r.startswith(f"| {value:.2f} ± {stderr:.2f} |")]
+        (row,) = [
+            r
+            for r in text.splitlines()
+            if r.replace("\N{NO-BREAK SPACE}", " ").startswith(f"| {value:.2f} ± {stderr:.2f} |")
+        ]
         ends = [float(x.replace("−", "-")) for x in re.findall(r"−?\d\.\d\d", row.split("|")[2])]
         assert ends == [pytest.approx(short.low, abs=0.0051), pytest.approx(short.high, abs=0.0051)]
         assert status in row
