@@ -116,7 +116,7 @@ def where(site: Site) -> Where:
         places[f"docs/families/{path.name}"] = f"families/{path.name}"
     if (site.root / measuring.CONFORMANCE).is_file():
         places |= dict.fromkeys((measuring.CONFORMANCE, "benchmarks/conformance"), measuring.METRICS_PAGE)
-    if measuring.benchmarks(site.root):
+    if any((site.root / measuring.BENCHMARKS).glob("*.json")):
         places[measuring.BENCHMARKS] = measuring.SPEED_PAGE
     return looked_up(places, marks)
 

@@ -20,7 +20,7 @@ from referee.verdicts import minus
 
 CONFORMANCE = "benchmarks/conformance/table.json"
 BENCHMARKS = "benchmarks/results"
-METRICS_PAGE = "measuring/index.md"
+METRICS_PAGE = "measuring/metrics.md"
 SPEED_PAGE = "measuring/benchmarks.md"
 
 OUTCOMES: Mapping[str, tuple[str, str, str]] = {
@@ -194,8 +194,9 @@ class Work(_Read):
 
     @property
     def behind(self) -> bool:
-        """Whether it is to be said first: a target missed, or a peer that is faster."""
-        return self.met is False or (self.ratio is not None and self.ratio < 1)
+        """Whether it is to be said first: a target missed, or another package that is faster."""
+        of_a_package = bool(self.fastest_peer and self.peers.get(self.fastest_peer))
+        return self.met is False or (of_a_package and self.ratio is not None and self.ratio < 1)
 
     @property
     def aim(self) -> str:
@@ -249,7 +250,7 @@ class Benchmark(_Read):
     device: str = "cpu"
     hardware: dict[str, str | int] = {}
     threads: int | None = None
-    load: list[float] = []
+    load: list[float] | None = None
     versions: dict[str, str] = {}
 
     @property
@@ -290,7 +291,7 @@ class Benchmark(_Read):
 
 
 def pages(site: Site) -> Iterable[Page]:
-    """`measuring/index.md` and `measuring/benchmarks.md`, each where there is a kept table."""
+    """`measuring/metrics.md` and `measuring/benchmarks.md`, each where there is a kept table."""
     explained = (site.root / "common" / "__init__.py").is_file()
     if (table := conformance(site.root)) is not None:
         yield Page(METRICS_PAGE, render("metrics.md.j2", table=table, explained=explained, sign=sign))
@@ -321,7 +322,6 @@ def benchmarks(root: Path) -> list[Benchmark]:
     """
     folder = root / BENCHMARKS
     paths = sorted((*folder.glob("*.json"), *folder.glob("gpu/*.json")))
-    paths = [path for path in paths if '"schema"' in path.read_text(encoding="utf-8")]
     found = [_read(path, Benchmark, root, f"make bench NAME={path.stem}") for path in paths]
     return sorted(found, key=lambda b: (not b.compared, b.device != "cpu", b.name))
 

@@ -34,6 +34,8 @@ REAL = {
     "real results": "results/mnist.html",
     "values in a fold": "results/binarized_mnist.html",
     "checks": "guides/checks.html",
+    "metrics": "measuring/metrics.html",
+    "speed": "measuring/benchmarks.html",
     "reference": "reference/index.html",
     "module": "reference/common.records.html",
 }
