@@ -32,6 +32,7 @@ class Dot:
     value: float
     stderr: float | None
     reference: float | None = None
+    reference_stderr: float | None = None
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -157,7 +158,7 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
 
 
 def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key: str) -> Markup:
-    """One row a run: the value with two standard errors either way; a ring marks the paper's value."""
+    """One row a run: the value with two standard errors either way; a ring marks the paper's value, with its own."""
     if not dots:
         return Markup("")
     narrow = width < 500
@@ -168,7 +169,9 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key:
     left = min(22 + int(7.8 * max(len(d.label) for d in dots)), int(width * 0.42))
     right = 16
     spans = [d.value + sign * 2 * (d.stderr or 0) for d in dots for sign in (-1, 1)]
-    spans += [d.reference for d in dots if d.reference is not None]
+    spans += [
+        d.reference + sign * 2 * (d.reference_stderr or 0) for d in dots if d.reference is not None for sign in (-1, 1)
+    ]
     margin = 0.06 * (max(spans) - min(spans)) or abs(spans[0]) * 0.05 or 1.0
     x0, x1 = min(spans) - margin, max(spans) + margin
 
@@ -201,8 +204,11 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key:
         if d.reference is not None:
             out.append(
                 f'<line class="gap" x1="{px(d.reference):.1f}" x2="{px(d.value):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                f'<circle class="ring" cx="{px(d.reference):.1f}" cy="{y:.1f}" r="5"/>'
             )
+            if d.reference_stderr:
+                low, high = (px(d.reference + sign * 2 * d.reference_stderr) for sign in (-1, 1))
+                out.append(f'<line class="ringed" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            out.append(f'<circle class="ring" cx="{px(d.reference):.1f}" cy="{y:.1f}" r="5"/>')
         if d.stderr:
             low, high = px(d.value - 2 * d.stderr), px(d.value + 2 * d.stderr)
             out.append(f'<line class="error" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')

@@ -225,7 +225,7 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
     if preset is None:
         return []
     claimed = {
-        (c.run, c.metric, c.dataset): float(c.paper_value)
+        (c.run, c.metric, c.dataset): (float(c.paper_value), None if c.paper_stderr is None else float(c.paper_stderr))
         for c in s.file.claims
         if c.kind == "value" and c.preset == preset
     }
@@ -240,9 +240,9 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
                         for d in evidence.record.data_sha256
                         if (run, score.name, d) in claimed
                     ),
-                    None,
+                    (None, None),
                 )
-                dot = Dot(run, score.value, score.stderr, reference)
+                dot = Dot(run, score.value, score.stderr, *reference)
                 found.setdefault((score.name, data, parts_of(evidence.record, score)), []).append(dot)
     paired = {v.metric for v in s.verdicts if any(step.paired for step in v.steps)}
     charts = []
@@ -264,7 +264,8 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
         elif any(other for n, d, other in found if (n, d) == (name, data)):
             caption += " Runs that give it in parts are not comparable with these, and left out here."
         if any(d.reference is not None for d in dots):
-            caption += " Rings are the paper's values."
+            caption += " Rings are the paper's values"
+            caption += ", with their errors where it states one." if any(d.reference_stderr for d in dots) else "."
         errors = any(d.stderr for d in dots)
         if errors:
             caption += " Bars are two standard errors either way, of each run by itself."

@@ -190,6 +190,8 @@ def _print_values(out: Console, values: Sequence[Verdict], marked: Container[str
             table.add_column("source", style="dim")
         for v in group:
             paper = v.paper if v.untried else v.paper.removesuffix(f" {v.unit}")  # ours says the unit
+            if not wide:
+                paper = paper.replace(" ± ", "\n± ")  # on a line of its own, since ours has to fit beside it
             said = Text.assemble(paper, (" *" if v.certainty == "mem" else "", "dim"))
             ours = v.ours.removesuffix(v.other_data)
             table.add_row(

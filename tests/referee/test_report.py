@@ -382,7 +382,7 @@ def test_a_long_label_of_the_axis_stays_inside(width: int, label: str) -> None:
 
 
 def test_dots_show_two_standard_errors() -> None:
-    svg = dot_chart([Dot("a", 10.0, 1.0), Dot("b", 20.0, None, 15.0)], title="t", x_label="x", width=880, key="k")
+    svg = dot_chart([Dot("a", 10.0, 1.0), Dot("b", 20.0, None, 15.0, 2.0)], title="t", x_label="x", width=880, key="k")
     centres = [float(x) for x in re.findall(r'<circle class="dot" cx="([\d.]+)"', svg)]
     per_unit = (centres[1] - centres[0]) / 10
     error = re.search(r'<line class="error" x1="([\d.]+)" x2="([\d.]+)"', svg)
@@ -391,3 +391,8 @@ def test_dots_show_two_standard_errors() -> None:
     assert ring is not None
     assert float(error.group(2)) - float(error.group(1)) == pytest.approx(4 * per_unit, abs=0.3)
     assert float(ring.group(1)) == pytest.approx((centres[0] + centres[1]) / 2, abs=0.2)
+    ringed = re.search(r'<line class="ringed" x1="([\d.]+)" x2="([\d.]+)"', svg)  # the paper's own error
+    assert ringed is not None
+    assert float(ringed.group(2)) - float(ringed.group(1)) == pytest.approx(8 * per_unit, abs=0.3)
+    plain = dot_chart([Dot("a", 10.0, None, 11.0), Dot("b", 20.0, None)], title="t", x_label="x", width=880, key="k")
+    assert "ringed" not in plain

@@ -66,6 +66,24 @@ def test_long_names_stay_within_the_width(full: Project, capsys: Capture, monkey
     assert "−123456.789" in out
 
 
+def test_the_papers_error_leaves_room_for_ours(
+    project: Project,
+    make: MakeRecord,
+    edit: Callable[[str, str], None],
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edit("tolerance: 0.5", "tolerance: 0.5\n    paper_stderr: 0.0512")
+    edit("paper_value: 84.70", "paper_value: -1384.70")
+    edit("id: nll-k50", "id: log-likelihood-of-k50")
+    make("paper", "k50", -1384.7, 0.0123)
+    out = printed(project, capsys, monkeypatch, 80)
+    lines = [line.split() for line in out.splitlines()]
+    assert ["✓", "reproduced", "log-likelihood-of-k50", "−1384.70", "≤", "−1384.700", "±", "0.012", "nats"] in lines
+    assert ["±", "0.0512"] in lines
+    assert "−1384.70 ± 0.0512  ≤ −1384.700 ± 0.012 nats" in printed(project, capsys, monkeypatch, 140)
+
+
 def test_what_was_not_attempted_is_counted_and_listed_when_asked(
     project: Project, make: MakeRecord, capsys: Capture
 ) -> None:
