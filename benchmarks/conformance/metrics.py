@@ -44,6 +44,31 @@ METRICS = {
         "Fréchet distance: two sets of features as Gaussians, by mean and covariance; lower is better.",
         "common.evaluation.frechet.frechet_distance",
     ),
+    "fd_infinity": Metric(
+        "sample distance",
+        "The Fréchet distance that endless samples would have, from a line through several sizes; lower is better.",
+        "common.evaluation.frechet_bias.fd_infinity_score",
+    ),
+    "kid": Metric(
+        "sample distance",
+        "Kernel distance, cubic kernel, unbiased from however few samples, so that it may be negative; lower is better.",
+        "common.evaluation.kernels.kid",
+    ),
+    "mmd": Metric(
+        "sample distance",
+        "Kernel distance with Gaussian kernels, unbiased; lower is better.",
+        "common.evaluation.kernels.mmd_squared",
+    ),
+    "sliced_wasserstein": Metric(
+        "sample distance",
+        "How far samples would have to be moved to lie like the data, along random lines; lower is better.",
+        "common.evaluation.sliced.sliced_wasserstein",
+    ),
+    "c2st": Metric(
+        "sample distance",
+        "How often a classifier tells new samples from new data: 1/2 where it cannot; lower is better.",
+        "common.evaluation.two_sample.c2st",
+    ),
     "precision": Metric(
         "manifold",
         "Share of samples inside some ball of the data, from a point to its k-th neighbour; higher is better.",
@@ -63,6 +88,16 @@ METRICS = {
         "manifold",
         "Share of the data whose ball holds a sample; higher is better.",
         "common.evaluation.manifold.manifold_scores",
+    ),
+    "copying": Metric(
+        "memorisation",
+        "Whether samples are nearer to training examples than held-out data are: N(0, 1) if not, far below 0 if so.",
+        "common.evaluation.memorisation.copying",
+    ),
+    "copies": Metric(
+        "memorisation",
+        "Share of samples nearer to a training example than 99 % of held-out data are; 1 % without copying.",
+        "common.evaluation.memorisation.copies",
     ),
     "psnr": Metric(
         "restoration",
