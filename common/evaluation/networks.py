@@ -1,12 +1,11 @@
 """Feature networks by name, and which one a data set's samples are seen by.
 
+>>> import torch
 >>> network("raw-pixels", shape=(1, 8, 8), levels=17)(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
 torch.Size([5, 64])
 """
 
 from collections.abc import Callable
-
-import torch  # noqa: F401  (the example's)
 
 from common.errors import ConfigError, DataError, nearest
 from common.evaluation.efficientnet import efficientnet_lite0
