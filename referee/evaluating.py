@@ -258,6 +258,7 @@ def _measure(
 ) -> Measured:
     """The metrics of these names, by every network that is asked for."""
     from common.evaluation import samples as reading
+    from common.evaluation.bank import Bank
 
     given = Path(options.samples) if options.samples else None
     samples: Bank | None = None
@@ -294,14 +295,22 @@ def _measure(
     notes = list(images.notes) if images else []
     meant = ["the training split, as was asked for"] if options.split == "train" else []
     protocol = "; ".join([*notes, *meant])
-    banks, sha256 = _seen(images, samples, rows, networks, options)
+    classifiers = _classifiers(names, networks, images)
+    banks, sha256 = _seen(images, samples, rows, [*networks, *classifiers.values()], options)
     config |= {"samples_sha256": sha256, "reference": reference.name, "reference_sha256": reference.sha256}
     weights: Literal["raw", "ema"] = "ema" if options.ema or (model and model.kept == "ema") else "raw"
     scores: list[Score] = []
     for network in networks:
-        theirs = reference.bank(network, not options.quiet)
-        train = reference.train(network, not options.quiet) if metrics.wants_train(names) else None
-        job = metrics.Job(banks[network.name], theirs, train, seed=options.seed, protocol=protocol, weights=weights)
+        compared = metrics.wants_reference(names)
+        job = metrics.Job(
+            banks[network.name],
+            reference.bank(network, not options.quiet) if compared else Bank(network.name),
+            reference.train(network, not options.quiet) if metrics.wants_train(names) else None,
+            banks[classifiers[network.name].name] if classifiers else None,
+            seed=options.seed,
+            protocol=protocol,
+            weights=weights,
+        )
         scores += metrics.measure(names, job, progress=not options.quiet and sys.stderr.isatty())
     return Measured(scores, config, reference.data_sha256, notes, banks)
 
@@ -451,6 +460,19 @@ class _Named:
 
     def __call__(self, codes: "Tensor") -> "Tensor":
         raise DataError(f"{self.name}: only its features are here, and no image can be seen by it.")
+
+
+def _classifiers(
+    names: Sequence[str], networks: "Sequence[Features]", images: "Images | None"
+) -> "dict[str, Features]":
+    """Network -> the classifier that it is a part of, where classes are asked for."""
+    if not metrics.wants_classes(names):
+        return {}
+    from common.evaluation.class_score import classifier
+
+    if images is None:
+        raise DataError("class_score takes the samples themselves: their features do not say what a classifier sees.")
+    return {network.name: classifier(network.name.partition("@")[0]) for network in networks}
 
 
 def _enough(names: Sequence[str], n: int, dims: int, reference: Reference, options: argparse.Namespace) -> None:

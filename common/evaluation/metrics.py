@@ -47,6 +47,7 @@ OF_SAMPLES: dict[str, Meaning] = {
     "c2st": Meaning(
         "share", "lower", "held-out accuracy of a classifier of samples and data; 0.5 cannot tell them apart"
     ),
+    "c2st_p": Meaning("probability", "higher", "of such an accuracy or a better one, if samples were data"),
     "copying": Meaning(
         "standard errors", "higher", "z of samples' distances to training examples; far below 0: copies"
     ),
@@ -79,6 +80,7 @@ class Job:
     samples: Bank
     reference: Bank
     train: Bank | None = None  # the training examples' features, for what looks for copies of them
+    classes: Bank | None = None  # the samples' log-probabilities under a classifier, for what looks at classes
     seed: int = 0
     protocol: str = ""  # what else decides the values: the data set, how the samples were read
     weights: Literal["raw", "ema"] = "raw"
@@ -131,7 +133,7 @@ def _mmd(job: Job) -> list[Score]:
 def _manifold(job: Job) -> list[Score]:
     from common.evaluation.manifold import manifold_scores
 
-    return list(manifold_scores(job.samples, job.reference, **job.how()))
+    return manifold_scores(job.samples, job.reference, **job.how())
 
 
 def _sliced(job: Job) -> list[Score]:
@@ -141,16 +143,23 @@ def _sliced(job: Job) -> list[Score]:
 
 
 def _c2st(job: Job) -> list[Score]:
-    from common.evaluation.two_sample import c2st_score
+    from common.evaluation.two_sample import c2st_scores
 
-    return [c2st_score(job.samples, job.reference, **job.how())]
+    return c2st_scores(job.samples, job.reference, **job.how())
+
+
+def _class_score(job: Job) -> list[Score]:
+    from common.evaluation.class_score import class_score
+
+    assert job.classes is not None
+    return [class_score(job.classes, **job.how())]
 
 
 def _copying(job: Job) -> list[Score]:
     from common.evaluation.memorisation import copying_scores
 
     assert job.train is not None
-    return list(copying_scores(job.samples, job.train, job.reference, **job.how()))
+    return copying_scores(job.samples, job.train, job.reference, **job.how())
 
 
 GROUPS = (
@@ -160,8 +169,9 @@ GROUPS = (
     Group(("mmd",), lambda d: (4, 4), _mmd),
     Group(("precision", "recall", "density", "coverage"), lambda d: (12, 12), _manifold),
     Group(("sliced_wasserstein",), lambda d: (2, 2), _sliced),
-    Group(("c2st",), lambda d: (10, 10), _c2st),
-    Group(("copying", "copies"), lambda d: (2, 2), _copying),
+    Group(("class_score",), lambda d: (2, 0), _class_score),
+    Group(("c2st", "c2st_p"), lambda d: (10, 10), _c2st),
+    Group(("copying", "copies"), lambda d: (1, 100), _copying),
 )
 
 
@@ -186,6 +196,16 @@ def least(name: str, dims: int) -> tuple[int, int]:
 def wants_train(names: Iterable[str]) -> bool:
     """Whether one of the metrics looks at training examples."""
     return any(name in ("copying", "copies") for name in names)
+
+
+def wants_classes(names: Iterable[str]) -> bool:
+    """Whether one of the metrics looks at what a classifier says."""
+    return "class_score" in names
+
+
+def wants_reference(names: Iterable[str]) -> bool:
+    """Whether one of the metrics compares samples with data."""
+    return any(name != "class_score" for name in names)
 
 
 def measure(names: Sequence[str], job: Job, *, progress: bool = False) -> list[Score]:
