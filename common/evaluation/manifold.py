@@ -13,7 +13,8 @@ is far from everything else; density does not, since the outlier is one ball of 
 and bad samples have large ones; coverage does not. The four depend on n, on m and on k, and are compared at equal ones.
 
 A ball holds its rim (eq. 1 has <=), so that a sample equal to a point of the data counts where that point has k equals.
-Naeem et al. do not say; between samples and data without ties it makes no difference.
+Naeem et al. do not say, and their package leaves the rim out, of precision and recall too: on tied distances
+(duplicates, quantised pixels) it and this module differ by definition; elsewhere they agree.
 
 Samples of the data's own distribution. A point X_i's N - 1 others and a sample are exchangeable, so that the sample is
 among the k nearest of these N with probability k / N: the expected density is N M (k / N) / (k M) = 1. No sample is in
@@ -251,9 +252,9 @@ def manifold_scores(
     of_recall, of_coverage = _halved(lists, k_pr, k_dc, halvings, generator)
     network = samples.network or "no network"
     how = f"{samples.n:,} samples against {reference.n:,} of {reference.source}, features of {network}"
-    halved = f"error by {halvings} halvings"
+    mean, halved = "error of a mean over samples", f"error over samples by {halvings} halvings"
 
-    def score(name: str, value: float, stderr: float, k: int, error: str = "") -> Score:
+    def score(name: str, value: float, stderr: float, k: int, error: str) -> Score:
         return Score(
             name=f"{name}[{samples.network}]",
             value=value,
@@ -268,9 +269,9 @@ def manifold_scores(
 
     root = samples.n**0.5
     return [
-        score("precision", found.precision, float(found.in_data.double().std()) / root, k_pr),
+        score("precision", found.precision, float(found.in_data.double().std()) / root, k_pr, mean),
         score("recall", found.recall, of_recall, k_pr, halved),
-        score("density", found.density, float(found.held.double().std()) / k_dc / root, k_dc),
+        score("density", found.density, float(found.held.double().std()) / k_dc / root, k_dc, mean),
         score("coverage", found.coverage, of_coverage, k_dc, halved),
     ]
 

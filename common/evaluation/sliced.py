@@ -7,8 +7,9 @@ is a distance between distributions in any dimension (Rabin et al. 2011; Bonneel
 
 Lower is better, and 0 is reached by equal sets only. The quantile functions F^-1 of n samples and of m examples are
 steps, and the integral is summed over the pieces that both cut the unit interval into: exact for n unequal to m, with
-no interpolation. Since each coordinate of theta has the mean square 1/d, Gaussians that differ in their mean by delta
-alone have SW_2^2 = |delta|^2 / d: the value shrinks with the number of dimensions, and is compared for equal features.
+no interpolation. Since each coordinate of theta has the mean square 1/d, Gaussians of equal covariance whose means
+differ by delta have SW_2^2 = |delta|^2 / d: the value shrinks with the number of dimensions, and is compared for equal
+features.
 
 Samples of the data's own distribution do not reach 0: the less of them, the further away. What n does to the value is
 not in its error, and values are compared at equal n and m.
@@ -99,7 +100,8 @@ def sliced_wasserstein(
     The samples: by the delta method the variance of the samples' dual potentials, averaged over directions, over n
     (del Barrio & Loubes 2019; Manole et al. 2022 for slices). Both are of SW_p^p; that of SW_p is smaller by
     p SW_p^(p-1). The reference stays as it is. The error is right where samples are away from the data; where they are
-    of its own distribution the delta method is at its end, and the error stated is too large by up to a half.
+    of its own distribution the delta method is at its end, and the error stated is too large: for p = 1 and 2 alike by
+    a fifth (n about m) to a half (n much less than m).
 
     Args:
         samples: (n, d) float64.
