@@ -48,7 +48,12 @@ class Run:
 
 
 class Paper(Protocol):
-    """What `projects/<paper>/<paper>.py` offers; a module satisfies it by having these names."""
+    """What `projects/<paper>/<paper>.py` offers; a module satisfies it by having these names.
+
+    It, or its package's `__init__.py`, may also say how samples are drawn, for `referee evaluate`:
+
+        generate(config, model, n, *, levels, generator) -> uint8 (n, C, H, W), codes like the data's
+    """
 
     __file__: str
     Config: type  # frozen dataclass of plain values; has a field `seed`
