@@ -51,13 +51,18 @@ METRICS = {
     ),
     "kid": Metric(
         "sample distance",
-        "Kernel distance, cubic kernel, unbiased from however few samples, so that it may be negative; lower is better.",
+        "Kernel distance, cubic kernel, unbiased however few samples there are, at times negative; lower is better.",
         "common.evaluation.kernels.kid",
     ),
     "mmd": Metric(
         "sample distance",
         "Kernel distance with Gaussian kernels, unbiased; lower is better.",
         "common.evaluation.kernels.mmd_squared",
+    ),
+    "class_score": Metric(
+        "sample distance",
+        "How clearly and how evenly samples fall into a classifier's classes, 1 to their number; higher is better.",
+        "common.evaluation.class_score.from_log_probs",
     ),
     "sliced_wasserstein": Metric(
         "sample distance",

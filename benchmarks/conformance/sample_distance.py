@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.conformance.table import Values, closed_form, implementation, load, slow
 from common.evaluation.bank import Bank
+from common.evaluation.class_score import from_log_probs
 from common.evaluation.frechet import Moments, frechet_distance
 from common.evaluation.frechet_bias import distance, fd_infinity_score
 from common.evaluation.kernels import gaussian, kid, mmd_squared
@@ -274,6 +275,51 @@ def _() -> Values:
 
     between = [k(a, b) for a in x for b in y]
     return kid(x, y), within(x) + within(y) - 2 * sum(between) / len(between)
+
+
+# -- Class score ------------------------------------------------------------------------------------------------------
+
+LOGITS = "1,000 samples of 10 classes, logits 3 times normal (seed 65)"
+
+
+def logits() -> Tensor:
+    return 3 * normal(1000, 10, 65)
+
+
+@closed_form("class_score", "700 samples, each certainly of one of 7 of 10 classes, evenly", "7", relative=1e-12)
+def _() -> Values:
+    certain = torch.eye(10, dtype=F64)[torch.arange(700) % 7]
+    return from_log_probs(certain.log()), 7.0
+
+
+@implementation("torch-fidelity", "class_score", LOGITS, "metric_isc.isc_features_to_metric, one split", relative=1e-10)
+def _() -> Values:
+    return from_log_probs(logits().log_softmax(1)), fidelity_isc(1)
+
+
+@implementation(
+    "torch-fidelity",
+    "class_score",
+    LOGITS,
+    "metric_isc.isc_features_to_metric, as it comes",
+    relative=1e-6,
+    differs="The mean over ten splits of a tenth of the samples each, which is lower: ours is of all samples at once.",
+)
+def _() -> Values:
+    return from_log_probs(logits().log_softmax(1)), fidelity_isc(10)
+
+
+def fidelity_isc(splits: int) -> float:
+    found = load("torch_fidelity.metric_isc").isc_features_to_metric(logits(), splits=splits)
+    return float(found["inception_score_mean"])
+
+
+@implementation("torchmetrics", "class_score", LOGITS, "InceptionScore, one split, float64", relative=1e-6)
+def _() -> Values:
+    metric = load("torchmetrics.image.inception").InceptionScore(feature=Identity(10), splits=1)
+    metric.set_dtype(F64)
+    metric.update(logits())
+    return from_log_probs(logits().log_softmax(1)), float(metric.compute()[0])
 
 
 # -- Sliced Wasserstein -----------------------------------------------------------------------------------------------
