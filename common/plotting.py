@@ -63,6 +63,14 @@ def tile(images: Tensor | np.ndarray, columns: int | None = None, gap: int = 2, 
     return canvas[..., 0] if channels == 1 else canvas
 
 
+def squares(x: Tensor) -> Tensor:
+    """Vectors (N, D) as images (N, H, W), as square as they come; what is left over of D is left out. Images stay."""
+    if x.ndim != 2:
+        return x
+    height = int(x.shape[1] ** 0.5)
+    return x[:, : height * (x.shape[1] // height)].reshape(len(x), height, -1)
+
+
 def image_grid(images: Tensor | np.ndarray, path: Path, columns: int | None = None, enlarge: int = 2) -> None:
     """Write `tile(images)` as a PNG, each pixel enlarged to a square so that small images stay sharp."""
     from matplotlib import image
