@@ -17,6 +17,7 @@ Colours are "rgb", all three channels alike, or "y", the luma of BT.601 as super
 to 235, not rounded, with a peak of 255 all the same. Grey images are grey, and neither.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -206,13 +207,15 @@ def _lpips(network: str) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
     """The distance of images (B, 3, H, W) in [-1, 1], (B, 1, 1, 1); and what version of what it is."""
     try:
         import lpips
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the second: a torchvision that was built for another torch
         raise ConfigError(
             f"LPIPS needs the package lpips, which cannot be imported here ({error}). In the repository's folder: "
             "pip install -e '.[lpips]'"
         ) from None
     try:
-        distance = lpips.LPIPS(net=network, version="0.1", verbose=False).eval()
+        with warnings.catch_warnings():  # lpips calls torchvision in its old way
+            warnings.simplefilter("ignore")
+            distance = lpips.LPIPS(net=network, version="0.1", verbose=False).eval()
     except OSError as error:  # no network; URLError is one
         raise ConfigError(f"lpips could not fetch the {network} network ({error}).") from None
     from importlib.metadata import PackageNotFoundError, version

@@ -2,6 +2,8 @@
 
 import math
 import sys
+import warnings
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -211,6 +213,7 @@ class Stub:
     def __init__(self, net: str, version: str, verbose: bool) -> None:
         assert (version, verbose) == ("0.1", False)
         self.net = net
+        warnings.warn("an old way of calling", UserWarning, stacklevel=2)  # as torchvision does
         if self.offline:
             raise OSError("no route to host")
 
@@ -258,4 +261,13 @@ def test_lpips_says_what_is_missing(package: type[Stub], monkeypatch: pytest.Mon
         lpips_score(y, y, split="test")
     monkeypatch.setitem(sys.modules, "lpips", None)  # as if it were not installed
     with pytest.raises(ConfigError, match=r"pip install -e '\.\[lpips\]'"):
+        lpips_score(y, y, split="test")
+
+
+def test_a_torchvision_that_does_not_fit_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lpips.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lpips", raising=False)
+    y = images(2, height=32, width=32)
+    with pytest.raises(ConfigError, match="operator torchvision::nms does not exist"):
         lpips_score(y, y, split="test")
