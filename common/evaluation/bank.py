@@ -49,7 +49,7 @@ class Bank:
             raise DataError(f"{self.source}: features of {features.shape[1]} dimensions after features of {self.dims}.")
         if len(features) == 0:
             return self
-        x = features.detach().to("cpu", torch.float64, copy=True) + 0.0  # -0.0 becomes 0.0, which it equals
+        x = features.detach().to("cpu", torch.float64) + 0.0  # a copy, in which -0.0 is 0.0
         if not x.isfinite().all():
             raise DataError(f"{self.source}: a feature is not a finite number: look at what made the samples.")
         self._parts.append(x)
