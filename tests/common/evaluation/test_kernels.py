@@ -124,8 +124,8 @@ def test_equal_distributions_are_at_zero_on_average_and_below_it_half_the_time()
 def test_subsets_are_seeded_and_average_to_all_pairs() -> None:
     x, y = normal(60, 3, 1), normal(50, 3, 2) + 0.4
     found = kid_of_subsets(x, y, generator=seeded(1), subsets=100, size=20)
-    assert torch.equal(found, kid_of_subsets(x, y, generator=seeded(1), subsets=100, size=20))
-    assert not torch.equal(found, kid_of_subsets(x, y, generator=seeded(2), subsets=100, size=20))
+    assert torch.equal(found[:3], kid_of_subsets(x, y, generator=seeded(1), subsets=3, size=20))
+    assert not torch.equal(found[:3], kid_of_subsets(x, y, generator=seeded(2), subsets=3, size=20))
     assert abs(float(found.mean()) - kid(x, y)) < 3 * float(found.std()) / 10
     whole = kid_of_subsets(x[:50], y, generator=seeded(1), subsets=2, size=50)
     # Without replacement: each is all of it.
