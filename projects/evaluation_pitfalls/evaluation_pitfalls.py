@@ -120,8 +120,8 @@ def likelihood(config: Config, model: nn.Module, run: Run) -> Scores:
     if config.side == "noisy":
         cost = float((nll + model.log_prob(test)).max())
         scores += [Score("nll_cost", cost, None, 1, "nats", "exact", "test", "raw", f"the largest one, {what}")]
-    bits, top = q.sample(config.n, generator=seeded(config, 2)), (data.levels or 2) - 1
-    codes, stored, real = ((x * top).to(torch.uint8).view(-1, *data.test.x.shape[1:]) for x in (bits, train, test))
+    bits, white = q.sample(config.n, generator=seeded(config, 2)), 16 if data.name == "digits" else 255
+    codes, stored, real = ((x * white).to(torch.uint8).view(-1, *data.test.x.shape[1:]) for x in (bits, train, test))
     model.pictures = bits
     return [*scores, *scored(codes, stored, real, data, config, "all as bits")]
 
