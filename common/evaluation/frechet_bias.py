@@ -9,6 +9,10 @@ Forsyth (2020) therefore measure it at several n, fit a line in 1/n, and read of
 What remains is of the order of d/n times the bias: the line is straight only where n is far above d. The reference is
 used whole at each n; the bias by its own number is still in the value, and the same for all who use that reference.
 
+Theirs is a plain line through 15 values of n, evenly spaced from 5,000 to 50,000. Here n is evenly spaced in 1/n,
+reaches down to a fifth of the samples or 2 d, several subsets share each n, and the fit is weighted by n: better use of
+few samples, and a value that compares with a published FD_inf only as far as both are right.
+
 | here | symbol | meaning |
 | --- | --- | --- |
 | `x` | x (n, d) | features of the samples |
@@ -33,7 +37,7 @@ SPAN = 2, 5
 
 
 def distance(a: Moments, b: Moments) -> float:
-    """`frechet.frechet_distance`, in less time, a fifth of it in 2,048 dimensions.
+    """`frechet.frechet_distance`, in less time: a quarter of it in 2,048 dimensions.
 
     With C_b = L L^T by Cholesky's factorisation, the trace of (C_a C_b)^(1/2) is the sum of the roots of the
     eigenvalues of L^T C_a L. A root spoils small eigenvalues: an error e of the eigenvalue v is one of e / (2 sqrt(v))

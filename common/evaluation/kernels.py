@@ -47,6 +47,8 @@ def gaussian(widths: tuple[float, ...]) -> Kernel:
     """The mean of exp(-|x - y|^2 / (2 sigma^2)) over the widths sigma."""
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
+        centre = y.mean(0)  # far from zero, differences of squares would lose the distances' digits
+        x, y = x - centre, y - centre
         squares = (x @ y.T).mul_(-2).add_(x.square().sum(1)[:, None]).add_(y.square().sum(1)).clamp_(min=0)
         parts = [torch.exp(squares / (-2 * sigma**2)) for sigma in widths]
         return torch.stack(parts).mean(0) if len(parts) > 1 else parts[0]

@@ -110,6 +110,12 @@ def test_gaussian_distance_in_closed_form() -> None:
     assert abs(float(values.mean()) - exact) < 3 * math.hypot(float(values.std()) / 200**0.5, reference)
 
 
+def test_gaussian_distance_does_not_see_where_both_are() -> None:
+    x, y = normal(30, 4, 1), normal(30, 4, 2)
+    far = mmd_squared((x + 2.0**27), (y + 2.0**27), gaussian((1.0,))).value  # in steps of 3e-8 there
+    assert far == pytest.approx(mmd_squared(x, y, gaussian((1.0,))).value, abs=1e-7)
+
+
 def test_equal_distributions_are_at_zero_on_average_and_below_it_half_the_time() -> None:
     values = torch.tensor(
         [kid(x, y) for x, y in zip(normal(2000, 2, 1).split(20), normal(2000, 2, 2).split(20), strict=True)]

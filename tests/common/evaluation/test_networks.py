@@ -88,7 +88,7 @@ def test_the_image_that_the_network_gets() -> None:
     for value in (0, 127, 255):
         x = efficientnet.prepare(torch.full((1, 3, 10, 7), value, dtype=torch.uint8))
         torch.testing.assert_close(x, torch.full((1, 3, 224, 224), (value - 127) / 128), rtol=0, atol=1e-5)
-    stripes = (torch.arange(448) % 2 * 255).to(torch.uint8).expand(1, 3, 448, 448)  # of one pixel, two to each of 224
+    stripes = (torch.arange(672) % 2 * 255).to(torch.uint8).expand(1, 3, 9, 672)  # of one pixel, three to each of 224
     assert efficientnet.prepare(stripes)[..., 4:-4].std() < 0.02  # without antialiasing it is 1
     edge = (torch.arange(16) // 8 * 255).to(torch.uint8).expand(1, 3, 16, 16)
     x = efficientnet.prepare(edge)
