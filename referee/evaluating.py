@@ -200,10 +200,9 @@ def _evaluated(
     measured: Measured | None = None
     config: dict[str, Any] = {"metrics": list(asked)}
     if model:
-        shown = model.project.shown(model.path.resolve())
-        config |= {"weights_file": shown, "weights_file_sha256": model.sha256, "run": model.run, "model": model.plain}
+        config |= {"weights_file_sha256": model.sha256, "run": model.run, "model": model.plain}
     if of_samples:
-        measured = _measure(options, root, project, model, of_samples, device)
+        measured = _measure(options, project, model, of_samples, device)
         scores = measured.scores
         config |= measured.config
         data_sha256 |= measured.data_sha256
@@ -212,7 +211,6 @@ def _evaluated(
         have = {(score.name, score.split, score.weights) for score in own}
         scores = own + [score for score in scores if (score.name, score.split, score.weights) not in have]
         data_sha256 |= digests
-    digest = _digest_of_code(root, model)
     config["seed"] = options.seed
     label = model.run if model else Path(options.samples).resolve().name
     name = _slug(label) + "-" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
@@ -225,7 +223,7 @@ def _evaluated(
         scores=scores,
         seed=options.seed,
         steps=0,
-        code_digest=digest,
+        code_digest=_digest_of_code(model),
         git_sha=git_sha(root),
         data_sha256=data_sha256,
         environment=environment(),
@@ -250,7 +248,6 @@ class Measured:
 
 def _measure(
     options: argparse.Namespace,
-    root: Path,
     project: Project | None,
     model: Model | None,
     names: tuple[str, ...],
@@ -274,8 +271,16 @@ def _measure(
             )
         if reference.codes is not None:
             network(reference.codes[:1])  # says so if it takes no such images
+    classifiers = _classifiers(names, networks, samples)
+    if metrics.wants_train(names) and reference.training is None:
+        raise DataError(
+            "copying and copies look for training examples among the samples: they take --dataset, and --split 'test' "
+            "or 'val' as the examples that were held out."
+        )
     images: Images | None = None
     if model:
+        for network in networks:
+            _enough(names, options.n or DRAWS, network.dims, reference, options)
         images = _drawn(model, options.n or DRAWS, options.seed, device, reference.like, not options.quiet)
     elif given and samples is None:
         images = reading.open_images(given, reference.like)
@@ -295,7 +300,6 @@ def _measure(
     notes = list(images.notes) if images else []
     meant = ["the training split, as was asked for"] if options.split == "train" else []
     protocol = "; ".join([*notes, *meant])
-    classifiers = _classifiers(names, networks, images)
     banks, sha256 = _seen(images, samples, rows, [*networks, *classifiers.values()], options)
     config |= {"samples_sha256": sha256, "reference": reference.name, "reference_sha256": reference.sha256}
     weights: Literal["raw", "ema"] = "ema" if options.ema or (model and model.kept == "ema") else "raw"
@@ -312,10 +316,11 @@ def _measure(
             weights=weights,
         )
         scores += metrics.measure(names, job, progress=not options.quiet and sys.stderr.isatty())
-    return Measured(scores, config, reference.data_sha256, notes, banks)
+    kept = {network.name: banks[network.name] for network in networks}
+    return Measured(scores, config, reference.data_sha256, notes, kept)
 
 
-def _digest_of_code(root: Path, model: Model | None) -> str:
+def _digest_of_code(model: Model | None) -> str:
     """Of all that computes metrics, and of the paper's code if its model was used."""
     digest = code_digest(Path(metrics.__file__))
     if model is None:
@@ -357,11 +362,7 @@ class Reference:
 
     def train(self, network: "Features", progress: bool) -> "Bank":
         """The training examples' features."""
-        if self.training is None:
-            raise DataError(
-                "copying and copies look for training examples among the samples: they take --dataset, and --split "
-                "'test' or 'val' as the examples that were held out."
-            )
+        assert self.training is not None
         return _cached(self.training, f"train of {self.sha256}", network, f"{self.name} train", "train", progress)
 
 
@@ -462,15 +463,13 @@ class _Named:
         raise DataError(f"{self.name}: only its features are here, and no image can be seen by it.")
 
 
-def _classifiers(
-    names: Sequence[str], networks: "Sequence[Features]", images: "Images | None"
-) -> "dict[str, Features]":
+def _classifiers(names: Sequence[str], networks: "Sequence[Features]", samples: "Bank | None") -> "dict[str, Features]":
     """Network -> the classifier that it is a part of, where classes are asked for."""
     if not metrics.wants_classes(names):
         return {}
     from common.evaluation.class_score import classifier
 
-    if images is None:
+    if samples is not None:
         raise DataError("class_score takes the samples themselves: their features do not say what a classifier sees.")
     return {network.name: classifier(network.name.partition("@")[0]) for network in networks}
 

@@ -171,7 +171,7 @@ GROUPS = (
     Group(("sliced_wasserstein",), lambda d: (2, 2), _sliced),
     Group(("class_score",), lambda d: (2, 0), _class_score),
     Group(("c2st", "c2st_p"), lambda d: (10, 10), _c2st),
-    Group(("copying", "copies"), lambda d: (1, 100), _copying),
+    Group(("copying", "copies"), lambda d: (1, 99), _copying),
 )
 
 
