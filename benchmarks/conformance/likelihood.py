@@ -163,14 +163,14 @@ def _() -> Values:
 
 # -- Annealed importance sampling -------------------------------------------------------------------------------------
 
-ANNEALED = f"{LINEAR}, 300 simulated examples, 8 chains, 60 temperatures, 5 leapfrog steps"
+ANNEALED = f"{LINEAR}, 200 simulated examples, 4 chains, 40 temperatures, 4 leapfrog steps"
 
 
 @cache
 def sandwich() -> tuple[Sandwich, Tensor]:
     """Both directions, and log p(x)."""
     model = LinearGaussian()
-    found = bdmc(model.decoder(), 300, chains=8, temperatures=60, leapfrog=5, generator=seeded(9))
+    found = bdmc(model.decoder(), 200, chains=4, temperatures=40, leapfrog=4, generator=seeded(9))
     return found, model.log_evidence(found.x)
 
 
@@ -193,8 +193,8 @@ def _() -> Values:
 
 @slow(
     "ais",
-    "decoder of sines, 2 latent and 5 observed (seed 11), 200 simulated examples, 8 chains, 60 temperatures, "
-    "5 leapfrog steps: mean of w / p(x)",
+    "decoder of sines, 2 latent and 5 observed (seed 11), 200 simulated examples, 4 chains, 40 temperatures, "
+    "4 leapfrog steps: mean of w / p(x)",
     "p(x) summed over a grid of 300 × 300 points from −6 to 6",
     errors=4,
     note="Posteriors with several modes, between which chains seldom move.",
@@ -213,5 +213,5 @@ def _() -> Values:
     cell = 2 * math.log(12 / 299)
     log_prior = standard_normal_log_prob(grid)
     log_p = torch.stack([torch.logsumexp(log_prior + log_likelihood(one, grid), 0) + cell for one in x])
-    found = ais_log_likelihood(Decoder(2, log_likelihood), x, chains=8, temperatures=60, leapfrog=5, generator=seeded())
+    found = ais_log_likelihood(Decoder(2, log_likelihood), x, chains=4, temperatures=40, leapfrog=4, generator=seeded())
     return mean_weight(found.log_p - log_p)

@@ -92,7 +92,7 @@ for _name in NAMES[:2]:
 
 # -- Samples of the data's own distribution ---------------------------------------------------------------------------
 
-N, M, TRIALS = 80, 60, 200
+N, M, TRIALS = 80, 60, 100
 SAME = f"{M} samples and {N} points of one distribution in 4 dimensions, k = 5, mean of {TRIALS} trials (seed 52)"
 
 

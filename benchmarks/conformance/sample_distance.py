@@ -383,13 +383,13 @@ def _() -> Values:
 
 @closed_form(
     "c2st",
-    "6,000 samples of N(0.8 e₁, I) against 6,000 of N(0, I), d = 4, logistic regression (seed 80): accuracy",
+    "3,000 samples of N(0.8 e₁, I) against 3,000 of N(0, I), d = 4, logistic regression (seed 80): accuracy",
     "Φ(0.8 / 2), of the best classifier that there is",
     errors=4,
     note="Logistic regression has the best classifier's form, and enough to learn it from.",
 )
 def _() -> Values:
-    x, y = normal(6000, 4, 80), normal(6000, 4, 81)
+    x, y = normal(3000, 4, 80), normal(3000, 4, 81)
     x[:, 0] += 0.8
     found = c2st(x, y, generator=torch.Generator().manual_seed(82))
     best = 0.5 * (1 + math.erf(0.4 / 2**0.5))

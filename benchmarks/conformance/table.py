@@ -107,14 +107,14 @@ class Table:
     metrics: list[dict[str, str]]
     rows: list[Row] = field(default_factory=list)
 
-    def save(self, path: Path = KEPT) -> None:
+    def save(self, path: Path | None = None) -> None:
         """Write it atomically."""
-        records.write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        records.write_text(path or KEPT, json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     @classmethod
-    def load(cls, path: Path = KEPT) -> "Table":
+    def load(cls, path: Path | None = None) -> "Table":
         """Read it again."""
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads((path or KEPT).read_text(encoding="utf-8"))
         return cls(**raw | {"rows": [Row(**row) for row in raw["rows"]]})
 
 
