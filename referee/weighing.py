@@ -69,7 +69,7 @@ class Shortfall:
         """What the interval comes to, by the table above."""
         if self.low is None or self.high is None:
             return "inconclusive"
-        if self.low > self.tolerance and not self.same:
+        if self.low > self.tolerance:
             return "further off"
         if self.high > self.tolerance and not self.same:
             return "inconclusive"

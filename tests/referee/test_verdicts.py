@@ -145,6 +145,14 @@ def test_what_is_too_good_is_marked(
     assert ("1 reproduced (1 too good?)" in summary(standing(project).verdicts)) == too_good
 
 
+def test_what_the_papers_own_error_explains_is_not_too_good(project: Project, make: MakeRecord, edit: Edit) -> None:
+    make("paper", "k50", 83.1, 0.1)
+    assert verdict(project, "nll-k50").too_good
+    edit("tolerance: 0.5", "tolerance: 0.5\n    paper_stderr: 0.3")
+    v = verdict(project, "nll-k50")
+    assert (v.status, v.too_good) == ("reproduced", False)  # 1.6 is less than three times 2 sqrt(0.1² + 0.3²)
+
+
 def test_a_bound_is_marked(project: Project, make: MakeRecord) -> None:
     make("paper", "k50", 84.7, 0.23)
     assert verdict(project, "nll-k50").ours == "≤ 84.70 ± 0.23 nats"
