@@ -54,6 +54,20 @@ def parzen_estimate(
     return parzen_log_density(x, y, best), best
 
 
+def k_means(x: Tensor, y: Tensor, passes: int) -> Tensor:
+    """Lloyd's algorithm: centres (M, D) of examples x (N, D), from centres y to begin with.
+
+    A centre that no example is nearest to stays where it is.
+    """
+    for _ in range(passes):
+        half = y.square().sum(1) / 2
+        nearest = torch.cat([(some @ y.T - half).argmax(1) for some in torch.split(x, 2000)])
+        count = torch.bincount(nearest, minlength=len(y))[:, None]
+        sums = torch.zeros_like(y).index_add_(0, nearest, x)
+        y = torch.where(count > 0, sums / count.clamp(min=1), y)
+    return y
+
+
 def _log_densities(x: Tensor, y: Tensor, widths: Sequence[float], chunk: int = 2000) -> Tensor:
     """(S, B) for S widths; the squared distances, the costly part, are worked out once."""
     if any(not sigma > 0 for sigma in widths):

@@ -51,13 +51,16 @@ class BernoulliMixture(nn.Module):
         log_pi = torch.cat([self.log_pi + math.log(1 - share), torch.full_like(self.log_pi[:1], math.log(share))])
         return BernoulliMixture(log_pi, torch.cat([self.logits, torch.zeros_like(self.logits[:1])]))
 
-    def log_joint(self, x_BD: Tensor) -> Tensor:
-        """log pi_k p(x | k): (B, K) nats."""
-        return self.log_pi - softplus(self.logits).sum(1) + x_BD @ self.logits.T
+    def log_zero(self) -> Tensor:
+        """log pi_k p(0 | k): (K,) nats."""
+        return self.log_pi - softplus(self.logits).sum(1)
 
     def log_prob(self, x_ND: Tensor) -> Tensor:
         """(N,) nats, float64."""
-        return torch.cat([torch.logsumexp(self.log_joint(x_BD).double(), 1) for x_BD in torch.split(x_ND, 500)])
+        log_zero, found = self.log_zero(), []
+        for x_BD in torch.split(x_ND, 500):
+            found.append(torch.logsumexp(log_zero + x_BD @ self.logits.T, 1).double())
+        return torch.cat(found)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Tensor:
         """(n, D) bits."""
@@ -71,9 +74,11 @@ class BernoulliMixture(nn.Module):
         Half a count of either bit is added to each component's, which keeps logits finite. What never falls is
         therefore log p(x) summed over examples, plus half of log p_kd + log(1 - p_kd) summed over k and d.
         """
-        count_K, ones_KD = torch.zeros_like(self.log_pi), torch.zeros_like(self.logits)
+        count_K, ones_KD, log_zero = torch.zeros_like(self.log_pi), torch.zeros_like(self.logits), self.log_zero()
         for x_BD in torch.split(x_ND, 5000):
-            r_BK = self.log_joint(x_BD).softmax(1)  # how much each component is responsible for each example
+            r_BK = (log_zero + x_BD @ self.logits.T).softmax(
+                1
+            )  # how much each component is responsible for each example
             count_K, ones_KD = count_K + r_BK.sum(0), ones_KD + r_BK.T @ x_BD
         self.logits = ((ones_KD + 0.5) / (count_K[:, None] + 1)).logit()
         self.log_pi = (count_K / len(x_ND)).log()
