@@ -18,6 +18,9 @@ NEEDS = {  # benchmark -> the peers that it needs
     "vae_pythae": ("pythae",),
     "ema_peers": ("ema_pytorch",),
     "iwae_pythae_nll": ("pythae",),
+    "frechet_peers": ("torch_fidelity", "torchmetrics", "cleanfid"),
+    "kid_peers": ("torch_fidelity", "torchmetrics", "cleanfid"),
+    "neighbours_peers": ("torch_fidelity", "prdc"),
     "flows_peers": ("zuko", "nflows", "normflows"),
     "diffusion_peers": ("denoising_diffusion_pytorch", "diffusers"),
 }
@@ -25,6 +28,7 @@ GPU = ("ema_peers", "likelihood_bound", "iwae_pythae_nll", "flows_peers", "diffu
 OWN = ("referee_check", "referee_status", "site_build")  # measured in the project's own environment
 NAMES = (
     *("fit_overhead", "batch_stream", "ema_peers", "likelihood_bound", "iwae_pythae_nll", "vae_pythae"),
+    *("frechet_peers", "kid_peers", "neighbours_peers"),
     *("pixelcnn_sampling", "flows_peers", "diffusion_peers"),
     *OWN,
 )
