@@ -45,6 +45,7 @@ lint: setup
 	@$(BIN)/mypy
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
 	@$(BIN)/referee tables --check
+	@$(BIN)/python -m benchmarks.conformance --check
 
 format: setup
 	@$(BIN)/ruff check --fix --quiet .

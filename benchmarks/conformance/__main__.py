@@ -27,11 +27,12 @@ def main() -> int:
     if asked.check:
         return check()
     warnings.simplefilter("ignore")  # what peers have to say of their own dependencies
+    code = table.digests()  # before it is imported: somebody may change it meanwhile
     rows = []
     for case in table.cases(asked.metrics):
         rows.append(table.work_out(case))
         show(rows[-1])
-    made = table.make(rows)
+    made = table.make(rows, code)
     if not asked.metrics:
         made.save()
         print(f"\n{len(rows)} rows kept in {table.KEPT.relative_to(table.ROOT)}")

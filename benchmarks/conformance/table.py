@@ -209,14 +209,14 @@ def apart(ours: float, value: float, stderr: float | None, measure: str) -> floa
     return difference
 
 
-def make(rows: Iterable[Row]) -> Table:
-    """The table of these rows, as it is to be kept."""
+def make(rows: Iterable[Row], code: Mapping[str, str]) -> Table:
+    """The table of these rows, as it is to be kept, with the digests of the code that worked them out."""
     rows = list(rows)
     packages = sorted({"torch", "numpy", *(row.package for row in rows if row.package)})
     versions = {"python": platform.python_version()} | {name: found for name in packages if (found := _version(name))}
     described = [{"name": name, **asdict(metric)} for name, metric in METRICS.items()]
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    return Table(VERSION, COMMAND, made, versions, digests(), described, rows)
+    return Table(VERSION, COMMAND, made, versions, code, described, rows)
 
 
 def digests(root: Path = ROOT) -> dict[str, str]:
