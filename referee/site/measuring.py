@@ -364,7 +364,11 @@ def _charts(benchmark: Benchmark, span: tuple[float, float]) -> Markup:
 def sign(outcome: str, count: int | None = None) -> Markup:
     """How rows came out, as a badge; with how many there are."""
     mark, words, kind = OUTCOMES[outcome]
-    counted = words if count is None else f"{count} {words if count == 1 else words.replace('holds', 'hold')}"
+    counted = (
+        words
+        if count is None
+        else f"{count} {words if count == 1 else words.replace('holds', 'hold').replace('differs', 'differ')}"
+    )
     return Markup('<span class="verdict {}"><span aria-hidden="true">{}</span> {}</span>').format(kind, mark, counted)
 
 

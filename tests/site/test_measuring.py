@@ -1,5 +1,6 @@
 """The pages on metrics and on speed say what the kept tables say, the losses first, and nothing of their own."""
 
+import html
 import json
 import math
 import re
@@ -78,8 +79,8 @@ def made(root: Path) -> dict[str, str]:
     return {page.path: str(page.text) for page in measuring.pages(load_site(root))}
 
 
-def text(html: str) -> str:
-    return " ".join(re.sub("<[^>]*>", " ", html).split())
+def text(page: str) -> str:
+    return " ".join(re.sub("<[^>]*>", " ", page).split())
 
 
 def test_there_is_a_page_for_each_table_that_was_kept_and_none_without(root: Path) -> None:
@@ -108,11 +109,11 @@ def test_every_row_of_the_kept_table_is_on_the_page_with_its_numbers() -> None:
     table = measuring.conformance(ROOT)
     assert table is not None
     page = made(ROOT)["measuring/metrics.md"]
-    shown = text(page)
+    shown = html.unescape(text(page))
     assert sum(len(rows) for m in table.metrics for _, rows in table.cases(m.name)) == len(table.rows)
     for row in table.rows:
         for part in (row.by, row.reference, row.shown(row.ours), row.shown(row.value)):
-            assert part.replace("&", "&amp;").replace("'", "&#39;").replace("<", "&lt;") in shown or part in shown, row
+            assert part in shown, row
     for metric in table.metrics:
         assert f"../reference/{metric.module}.html#{metric.short}" in page
 
