@@ -415,7 +415,7 @@ LARGE: dict[str, Any] = {"m": 1000, "passes": 500, "hidden": (64, 256, 256, 1024
 
 PRESETS: dict[str, Runs] = {
     # Seconds: scikit-learn's digits, and few draws.
-    "smoke": {name: replace(LAPTOP[name], dataset="digits", **SMALL) for name in SMOKE},
+    "smoke": {name: replace(c := LAPTOP[name], dataset=c.dataset and "digits", **SMALL) for name in SMOKE},
     # Minutes: all of it.
     "laptop": LAPTOP,
     # What is larger in the papers: the decoder and its annealing, and a million windows.

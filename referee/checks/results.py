@@ -121,6 +121,11 @@ def rests_on(record: Record) -> tuple[str, str] | None:
     return (address, digest) if ADDRESS.fullmatch(address) and SHA256.fullmatch(digest) else None
 
 
+def learns_nothing(submission: Submission, record: Record) -> bool:
+    """Whether a run only measures: of the family evaluation, without a parameter and without a step."""
+    return submission.file.family == "evaluation" and not record.steps and not record.parameters
+
+
 @check(
     "RES-001",
     "Records can be read and lie where they belong",
@@ -218,7 +223,8 @@ def pinned(root: Path) -> dict[str, str | None]:
 def data_is_pinned(submission: Submission) -> Iterator[Found]:
     known = pinned(submission.root)
     for path, record in usable(submission):
-        if not record.data_sha256:
+        drawn = learns_nothing(submission, record) and record.config.get("dataset") == ""
+        if not record.data_sha256 and not drawn:
             yield path, 1, "names no data set; hand the data through run.uses(...) and run it again."
         for name, digest in record.data_sha256.items():
             if not SHA256.fullmatch(digest):
@@ -354,7 +360,7 @@ def neighbours_agree(submission: Submission) -> Iterator[Found]:
         else:
             if config != record.config:
                 yield beside, 1, "differs from the configuration in record.json; publish the run again."
-        if record.steps or not rests_on(record):  # else it has trained nothing, and learnt nothing
+        if record.steps or not (rests_on(record) or learns_nothing(submission, record)):
             yield from _curve(path.with_name("metrics.jsonl"), record, MAX_TEXT)
 
 
@@ -460,7 +466,8 @@ def provenance_is_credible(submission: Submission) -> Iterator[Found]:
                 yield path, 1, f"finished in the future ({record.finished[:40]}); set the clock, then {again}."
         except ValueError:
             yield path, 1, f"finished at no time ({record.finished[:40]!r}): {again}."
-        if (record.steps < 1 and not rests_on(record)) or record.wall_s <= 0:
+        trains = not (rests_on(record) or learns_nothing(submission, record))
+        if (record.steps < 1 and trains) or record.wall_s <= 0:
             took = f"took {record.steps} steps and {record.wall_s} s"
             yield path, 1, f"{took}; a run that trained took some of both, one that did not names its weights."
         if not {"python", "torch", "numpy"} <= set(record.environment):
@@ -493,6 +500,8 @@ def files_are_the_runs_own(submission: Submission) -> Iterator[Found]:
         known: dict[str, Record] = {}
         for path, record in usable(submission):
             beside = path.with_name(name)
+            if learns_nothing(submission, record):
+                continue  # it shows what was scored, and two runs may score the same in two ways
             try:
                 content = read_bytes(beside, MAX_LEFT)
                 if beside.suffix == ".safetensors" and not safetensors_header(beside, MAX_LEFT):
