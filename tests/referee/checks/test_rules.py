@@ -472,3 +472,14 @@ def test_the_founding_projects_stand_at_v1(paper_: str) -> None:
     wrong = [str(f) for f in outcome.findings if f.severity == "error"]
     assert wrong == []
     assert "RES-008" in outcome.passed
+
+
+def test_runs_that_only_measure_have_no_curve_and_may_draw_their_data(damage: Any) -> None:
+    """Of the family evaluation alone, without a parameter, and where the configuration says that nothing was loaded."""
+    rules = {"RES-005", "RES-009", "RES-012", "RES-014"}
+    damage.record(steps=0, parameters=0, data_sha256={})
+    damage.delete("results/laptop/k50/metrics.jsonl")
+    found = {rule for rule, *_ in findings(damage.project, only=rules)}
+    assert {"RES-005", "RES-009"} <= found
+    damage.replace("project.yaml", "family: toys", "family: evaluation")
+    assert {rule for rule, *_ in findings(damage.project, only=rules)} == {"RES-005"}
