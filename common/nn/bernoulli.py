@@ -56,7 +56,7 @@ class BernoulliMixture(nn.Module):
         return self.log_pi - softplus(self.logits).sum(1)
 
     def log_prob(self, x_ND: Tensor) -> Tensor:
-        """(N,) nats, float64."""
+        """(N,) nats, float64, worked out in the type of x."""
         log_zero, found = self.log_zero(), []
         for x_BD in torch.split(x_ND, 500):
             found.append(torch.logsumexp(log_zero + x_BD @ self.logits.T, 1).double())
