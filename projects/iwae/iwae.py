@@ -228,9 +228,19 @@ def train(config: Config, run: Run) -> IWAE:
 # -- Evaluation (section 5.1: the test NLL by L_5000; active units) ----------------------------------------------------
 
 
-def active_units(model: IWAE, x_BD: Tensor, generator: torch.Generator) -> list[int]:
-    """Units u with A_u = Cov_x(E[u | x]) > 0.01 (section 5.2), one count a layer."""
-    return [int((mean.double().var(0) > 1e-2).sum()) for mean in model.posterior_means(x_BD, generator=generator)]
+def active_units(means: list[Tensor]) -> list[int]:
+    """Units u with A_u = Cov_x(E[u | x]) > 0.01 (section 5.2), one count a layer; from their E[u | x], (B, H) each."""
+    return [int((mean.double().var(0) > 1e-2).sum()) for mean in means]
+
+
+def active_units_stderr(means: list[Tensor], generator: torch.Generator, resamples: int = 100) -> tuple[float, ...]:
+    """Standard errors of the count in all and in each layer: the deviation over bootstrap resamples of examples."""
+    drawn = []
+    for _ in range(resamples):
+        chosen = torch.randint(len(means[0]), (len(means[0]),), generator=generator).to(means[0].device)
+        drawn.append(active_units([mean[chosen] for mean in means]))
+    counts = torch.tensor(drawn, dtype=torch.float64)
+    return float(counts.sum(1).std()), *counts.std(0).tolist()
 
 
 def evaluate(config: Config, model: IWAE, run: Run) -> list[Score]:
@@ -247,12 +257,16 @@ def evaluate(config: Config, model: IWAE, run: Run) -> list[Score]:
     which = {"dynamic_mnist": "dynamically binarised MNIST", "binarized_mnist": "static binarised MNIST"}
     protocol = f"{which.get(config.dataset, config.dataset)}, L_{config.eval_k}, {len(x)} test examples"
     nll = mean_score(-log_p, "nll", unit="nats", kind="bound", split="test", protocol=protocol)
-    counts = active_units(model, x, generator)
-    layers = {f"active_units_{i}": count for i, count in enumerate(counts, start=1)} if len(counts) > 1 else {}
+    means = model.posterior_means(x, generator=generator)
+    counts = active_units(means)
     rule = f"Cov_x(E[u]) > 0.01, {len(x)} test examples"
+    if len(counts) == 1:  # of these examples the count is known exactly
+        return [nll, Score("active_units", counts[0], None, len(x), "units", "exact", "test", "raw", rule)]
+    errors = active_units_stderr(means, torch.Generator().manual_seed(config.seed))
+    names = ("active_units", *(f"active_units_{i}" for i in range(1, len(counts) + 1)))
     return [nll] + [
-        Score(name, count, None, len(x), "units", "estimate" if layers else "exact", "test", "raw", rule)
-        for name, count in {"active_units": sum(counts), **layers}.items()
+        Score(name, count, error, len(x), "units", "estimate", "test", "raw", rule)
+        for name, count, error in zip(names, (sum(counts), *counts), errors, strict=True)
     ]
 
 

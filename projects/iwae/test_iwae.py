@@ -13,7 +13,7 @@ from common.errors import ConfigError
 from common.evaluation.likelihood import importance_log_likelihood
 from common.experiment import Run
 from projects.iwae import iwae
-from projects.iwae.iwae import IWAE, PRESETS, Config, active_units, learning_rate, objective
+from projects.iwae.iwae import IWAE, PRESETS, Config, active_units, active_units_stderr, learning_rate, objective
 
 ONE = Config(k=4, stochastic=(2,), hidden=(5,))
 TWO = Config(k=4, stochastic=(3, 2), hidden=(5, 4))
@@ -163,21 +163,23 @@ def test_a_variance_may_be_as_small_and_as_large_as_the_network_says(log_var):
     assert (layer(bits(3))[1] == log_var).all()
 
 
-class Stub:
-    """A recognition network whose posterior means are given."""
-
-    def __init__(self, *layers):
-        self.layers = list(layers)
-
-    def posterior_means(self, x, *, generator):
-        return self.layers
-
-
 def test_active_units_are_those_whose_mean_has_a_variance_above_a_hundredth():
     x = torch.randn(1001, 1)
     unit = (x - x.mean()) / x.std()
     layer = torch.cat([unit * math.sqrt(v) for v in (0.0, 0.009, 0.011, 1.0)], 1)
-    assert active_units(Stub(layer, layer[:, :3]), x, None) == [2, 1]
+    assert active_units([layer, layer[:, :3]]) == [2, 1]
+
+
+def test_the_error_of_a_count_is_that_of_its_units_near_the_threshold():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1001, 3, generator=generator).double()
+    unit = (x - x.mean(0)) / x.std(0)
+    clear, doubtful = unit[:, :1].repeat(1, 4) * torch.tensor([0.0, 0.01, 1.0, 2.0]), unit[:, 1:] * 0.1
+    in_all, first, second = active_units_stderr([clear, doubtful], generator, 1000)
+    assert first == 0
+    # Each doubtful unit is counted in about half of all resamples, independently of the other: a variance of 1/4 each.
+    assert second == pytest.approx(math.sqrt(0.5), abs=0.05)
+    assert in_all == pytest.approx(second)
 
 
 def test_posterior_means_of_the_second_layer_average_over_the_first():
@@ -322,6 +324,7 @@ def test_evaluation_reports_the_negative_bound_on_the_examples_asked_for(tmp_pat
     assert nll.value == pytest.approx(float(one), abs=3 * nll.stderr)
     assert 20 < nll.value < 80  # an untrained model of 64 pixels: near 64 log 2, and positive
     assert scores["active_units"].value == scores["active_units_1"].value + scores["active_units_2"].value
+    assert all(score.stderr is not None for score in scores.values())
     assert list(run.data) == ["digits"]
 
 
