@@ -268,7 +268,7 @@ def _odd(score: Score) -> Iterator[str]:
         yield f"is of the weights {score.weights[:30]!r}, which are neither raw nor ema"
     if len(score.protocol.strip()) < 8 or PLACEHOLDER.search(score.protocol):
         yield "has no protocol that says how it was measured"
-    if score.stderr is None and score.n > 1 and score.unit in ("nats", "bits/dim"):
+    if score.stderr is None and score.kind == "exact" and score.n > 1 and score.unit in ("nats", "bits/dim"):
         yield f"is a mean over {score.n:,} examples and has no standard error"
     elif score.stderr == 0 and score.n > 1 and score.unit in ("nats", "bits/dim"):
         yield f"has no spread at all over {score.n:,} examples"
@@ -568,6 +568,21 @@ def weights_are_the_published_ones(submission: Submission) -> Iterator[Found]:
             known[address] = _published_weights(submission.root, address)
         if known[address] not in (None, digest):
             yield path, 1, f"rests on weights {digest[:12]}…, but {address} now has {known[address]:.12}…."
+
+
+@check(
+    "RES-018",
+    "A score that is not exact has an error",
+    why="An estimate says how far it may be off, or nobody can tell two of them apart.",
+    fix="Give every bound and estimate a standard error in `evaluate`, analytic or by resampling; run again and publish.",
+    severity=FROM_V1,
+)
+def estimates_have_errors(submission: Submission) -> Iterator[Found]:
+    for path, record in usable(submission):
+        for score in record.scores:
+            if score.kind != "exact" and score.stderr is None:
+                what = "a bound" if score.kind == "bound" else "an estimate"
+                yield path, 1, f"the score '{score.name[:60]}' is {what} and has no standard error; run again with one."
 
 
 def _published_weights(root: Path, address: str) -> str | None:

@@ -205,9 +205,11 @@ def test_search_works_from_a_folder(words: str, found: str, refereed_site: Path,
         assert seen.errors == []
 
 
-@pytest.mark.parametrize(("words", "first"), [("nll", "projects/"), ("AIS", "projects/"), ("NICE", "families/"), ("omniglot", "results/")])
+@pytest.mark.parametrize(
+    ("words", "first"), [("nll", "projects/"), ("AIS", "projects/"), ("NICE", "families/"), ("omniglot", "results/")]
+)
 def test_search_leads_first_to(words: str, first: str, real_site: Path, visit: Visiting) -> None:
-    """Projects by what they measure, families by abbreviations that no project claims, results by their data."""
+    """Projects by what they measure, families by their own abbreviations, results by their data."""
     with visit(real_site / "index.html") as seen:
         seen.page.keyboard.press("/")
         seen.page.keyboard.type(words, delay=10)

@@ -110,7 +110,7 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("RES-006", "which is none of train, val, test", lambda d: d.record(score_split="testing")),
     ("RES-006", "its protocol speaks of test examples", lambda d: d.record(**OTHER_SPLIT)),
     ("RES-006", "its unit is 'nats'", lambda d: d.record(score_unit="bits")),
-    ("RES-006", "no standard error", lambda d: d.record(score_stderr=None)),
+    ("RES-006", "no standard error", lambda d: d.record(score_stderr=None, score_kind="exact")),
     ("RES-006", "no spread", lambda d: d.record(score_stderr=0)),
     ("RES-006", "more than any data set", lambda d: d.record(score_n=10**9)),
     ("RES-006", "bits/dim", lambda d: d.record(**BITS, score_value=-1.5)),
@@ -156,6 +156,12 @@ BAD: list[tuple[str, str, Spoil]] = [
     ("RES-014", "the very file of laptop/k1", lambda d: share(d, "metrics.jsonl")),
     ("RES-014", "the very file of laptop/k1", lambda d: share(d, "samples.png")),
     ("RES-017", "now has 9f86d081884c", lambda d: other_weights(d, "0" * 64)),
+    ("RES-018", "is a bound and has no standard error", lambda d: d.record(score_stderr=None)),
+    (
+        "RES-018",
+        "is an estimate and has no standard error",
+        lambda d: d.record(score_stderr=None, score_kind="estimate"),
+    ),
     # NB
     ("NB-001", "not JSON", lambda d: d.write("toy.ipynb", "{")),
     ("NB-001", "no list of cells", lambda d: d.write("toy.ipynb", "{}")),
@@ -416,6 +422,12 @@ def test_runs_whose_scores_are_no_means_keep_no_examples(damage: Any) -> None:
 def test_a_bound_may_be_as_bad_as_it_is(damage: Any) -> None:
     damage.record(**BITS, score_value=40.0, score_kind="bound")
     assert findings(damage.project, only={"RES-006"}) == []
+
+
+def test_what_is_counted_exactly_needs_no_error(damage: Any) -> None:
+    counted = {"score_name": "active_units", "score_unit": "units", "score_value": 7.0, "score_kind": "exact"}
+    damage.record(**counted, score_stderr=None)
+    assert findings(damage.project, only={"RES-006", "RES-018"}) == []
 
 
 def test_names_that_cannot_be_imported(submitted: Project) -> None:
