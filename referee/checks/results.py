@@ -574,7 +574,7 @@ def weights_are_the_published_ones(submission: Submission) -> Iterator[Found]:
     "RES-018",
     "A score that is not exact has an error",
     why="An estimate says how far it may be off, or nobody can tell two of them apart.",
-    fix="Give every bound and estimate a standard error in `evaluate`, analytic or by resampling; run again and publish.",
+    fix="Give every bound and estimate a standard error in `evaluate`, analytic or by resampling; run again, publish.",
     severity=FROM_V1,
 )
 def estimates_have_errors(submission: Submission) -> Iterator[Found]:

@@ -89,7 +89,8 @@ class Reference:
 
     def module(self, module: griffe.Module) -> str:
         """A module's page."""
-        parts = [f"---\n{FOUND_LAST}\n---", f"# `{module.path}`", *self._docstring(module), *self._table(_exports(module), module.path)]
+        parts = [f"---\n{FOUND_LAST}\n---", f"# `{module.path}`", *self._docstring(module)]
+        parts += self._table(_exports(module), module.path)
         for member in _documented(module):
             name = _inside(member, module)
             parts.append(f"{'###' if '.' in name else '##'} `{name}` {{ #{_anchor(name)} }}")
