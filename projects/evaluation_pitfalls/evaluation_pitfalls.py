@@ -407,7 +407,7 @@ LAPTOP: Runs = {
     **both("likelihood", dataset="binarized_mnist", n=2000),
     **both("relu", n=50_000, dims=2048, repetitions=2),
     **both("parzen", dataset="mnist", components=10_000, passes=5),
-    **both("decoder", dataset="mnist", m=20, k=5000, passes=3, chains=4, temperatures=100),
+    **both("decoder", dataset="mnist", m=100, k=5000, passes=3, chains=4, temperatures=500),
 }
 SMALL: dict[str, Any] = {"n": 300, "m": 20, "k": 50, "dims": 8, "components": 20, "passes": 3, "temperatures": 20}
 SMOKE = ("likelihood-mixture", "likelihood-noisy", "likelihood-lookup", "decoder-ais", "same-n500", "quantise-signed")
