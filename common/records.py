@@ -10,8 +10,8 @@ A finished run is a folder:
     weights.safetensors    the trained parameters
 
 `runs/<paper>/` (made on this machine) and `projects/<paper>/results/` (published) have the same shape:
-`<preset>/<run>/`. This module reads and writes such folders. It does not import torch, so that commands which
-only read files stay fast.
+`<preset>/<run>/` for the preset's own seed, `<preset>/<run>/seed-<s>/` for another. This module reads and writes such
+folders. It does not import torch, so that commands which only read files stay fast.
 """
 
 import ast
@@ -169,8 +169,48 @@ def results(root: Path) -> dict[str, dict[str, Record]]:
     found: dict[str, dict[str, Record]] = {}
     for path in sorted(root.glob("*/*/record.json")):
         found.setdefault(path.parts[-3], {})[path.parts[-2]] = Record.load(path.parent)
-    rank = {name: i for i, name in enumerate(PRESETS_ORDER)}
-    return dict(sorted(found.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0])))
+    return dict(sorted(found.items(), key=lambda item: _rank(item[0])))
+
+
+def seed_folder(seed: int) -> str:
+    """The folder of a seed that is not the preset's own, in the folder of the run: 'seed-3'."""
+    return f"seed-{seed}"
+
+
+def folder_seed(name: str) -> int | None:
+    """The seed whose folder has this name, None where it is no such folder."""
+    match = re.fullmatch(r"seed-(0|[1-9]\d{0,11})", name)
+    return int(match[1]) if match else None
+
+
+def replicates(root: Path) -> dict[str, dict[str, list[Record]]]:
+    """All records below a project's results, of all seeds: preset -> run -> records.
+
+    The preset's own seed is first, where it has a record; the others follow in ascending order.
+
+    Raises:
+        RecordError: one of them is no record.
+    """
+    own = results(root)
+    others: dict[str, dict[str, list[Record]]] = {}
+    for path in sorted(root.glob("*/*/seed-*/record.json")):
+        if folder_seed(path.parent.name) is not None and not path.parts[-3].startswith("."):  # that is put aside
+            others.setdefault(path.parts[-4], {}).setdefault(path.parts[-3], []).append(Record.load(path.parent))
+    return {
+        preset: {
+            run: [
+                *([own[preset][run]] if run in own.get(preset, {}) else []),
+                *sorted(others.get(preset, {}).get(run, []), key=lambda record: record.seed),
+            ]
+            for run in sorted({*own.get(preset, {}), *others.get(preset, {})})
+        }
+        for preset in sorted({*own, *others}, key=_rank)
+    }
+
+
+def _rank(preset: str) -> tuple[int, str]:
+    """By which presets are ordered: from the smallest to the paper's own, then those with changed settings."""
+    return (PRESETS_ORDER.index(preset) if preset in PRESETS_ORDER else len(PRESETS_ORDER)), preset
 
 
 def read_metrics(directory: Path) -> list[dict[str, float]]:

@@ -125,12 +125,14 @@ def parser() -> argparse.ArgumentParser:
         "  referee run iwae --preset laptop\n"
         "  referee run iwae --preset paper --only iwae-1l-k50 --device cuda\n"
         "  referee run iwae --preset smoke --k 3 --seed 1\n"
+        "  referee run iwae --preset laptop --seeds 0-4\n"
         "  referee run iwae --preset laptop --fresh --publish",
     )
     run.add_argument("-h", "--help", action="store_true", help="show this help, and the paper's settings")
     run.add_argument("paper", nargs="?", help="the project's name, as in projects/<paper>")
     run.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS_ORDER)} (those the paper has)")
     run.add_argument("--only", metavar="RUN,...", help="these runs of the preset, not all")
+    run.add_argument("--seeds", metavar="S-T|S,...", help="each run with each of these seeds (default: the preset's)")
     how = run.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="only if there is something to continue")
     how.add_argument("--fresh", action="store_true", help="start over; what is there goes when its successor is done")

@@ -2,34 +2,29 @@
 
 import argparse
 import contextlib
-import dataclasses
-import hashlib
 import io
 import json
-import math
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args, get_origin, get_type_hints
+from typing import Any, TextIO
 
-from common.errors import ConfigError, DataError, UserError, nearest
-from common.records import Record, results
+from common.errors import DataError, UserError, nearest
+from common.records import Record, folder_seed, results
+from referee.planning import Task, parse_seeds, plan
+from referee.planning import folder as folder_of
 from referee.project import Project, UsageError, find_project, find_root, paper_names
 from referee.side_by_side import cores, side_by_side
 
-if TYPE_CHECKING:
-    from common.experiment import Paper
-
 PUBLISHED = ("record.json", "config.json", "metrics.jsonl", "examples.safetensors")  # and pictures
+OF_OTHER_SEEDS = ("record.json", "config.json", "metrics.jsonl")  # git stays small: the rest is for the own seed alone
 PICTURES = (".png", ".svg")
 MAX_PUBLISHED = 20 * 1024 * 1024  # bytes a file: the repository is no store for large weights
 
 ASIDE = ".before"  # in a preset's folder: runs that --fresh replaces, one level too deep to be taken for runs
-
-FLAGS = ("--preset", "--only", "--resume", "--fresh", "--device", "--out", "--jobs", "--publish", "--quiet", "--help")
 
 
 # -- referee run -------------------------------------------------------------------------------------------------------
@@ -51,6 +46,7 @@ def run_command(options: argparse.Namespace, rest: list[str], top: argparse.Argu
             options.preset,
             only=only,
             overrides=rest,
+            seeds=None if options.seeds is None else parse_seeds(options.seeds),
             device=options.device,
             out=Path(options.out),
             resume=options.resume,
@@ -62,10 +58,12 @@ def run_command(options: argparse.Namespace, rest: list[str], top: argparse.Argu
         from referee.show import print_scores
 
         print_scores(records)
-        print(f"Everything is in {project.shown(_base(project, Path(options.out)) / records[0].preset)}")
+        print(f"Everything is in {project.shown(folder_of(project, Path(options.out)) / records[0].preset)}")
         if options.publish:
             where = project.shown(project.results / records[0].preset)
             print(f"Published to {where}; now: referee tables {project.name}")
+            if options.seeds is not None:
+                print("Of other seeds than the preset's own: records, settings and curves, no pictures or weights.")
     return 0
 
 
@@ -75,6 +73,7 @@ def run(
     *,
     only: list[str] | None = None,
     overrides: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
     device: str = "auto",
     out: Path = Path("runs"),
     resume: bool = False,
@@ -87,44 +86,45 @@ def run(
 
     Args:
         overrides: settings to change, as typed on a command line: ["--k", "3"].
+        seeds: each run with each of these; the preset's own alone when not given.
         out: folder for runs; relative to the repository.
         resume: refuse to begin when none of the runs was ever begun.
         fresh: start over; what is there is kept aside until its successor has finished.
         publish: copy the results to the project's folder.
         jobs: runs at a time on a CPU; by default as many as there are cores.
     """
-    paper = project.module()
-    from common.experiment import execute, pick_runs
+    from common.experiment import execute
     from common.training import distributed, pick_device
 
-    configs = pick_runs(paper, preset, only)
-    configs, label = override(paper, preset, configs, overrides, prog=f"referee run {project.name}")
-    if publish and label != preset:
-        raise UsageError("run: a run with changed settings cannot be published; claims are judged by the presets.")
+    paper = project.module()
+    tasks = plan(project, preset, only=only, overrides=overrides, seeds=seeds, out=out)
+    label, base = tasks[0].preset, folder_of(project, out) / tasks[0].preset
+    if publish:
+        _may_be_published(project, preset, tasks)
     weights = project.load().weights if publish else []
     place = distributed.start(pick_device(device))
-    base = _base(project, out) / label
-    unbegun = [name for name in configs if not (base / name / "config.json").is_file()]
-    if resume and len(unbegun) == len(configs):
+    unbegun = [task.name for task in tasks if not (task.directory / "config.json").is_file()]
+    if resume and len(unbegun) == len(tasks):
         raise UsageError(
             f"run: --resume, but there is nothing to continue for {', '.join(unbegun)} in {project.shown(base)}. "
             "Leave --resume away to begin."
         )
     if jobs is not None and jobs < 1:
         raise UsageError(f"run: --jobs {jobs}: at least one run at a time.")
-    if place.type != "cpu" or distributed.world_size() > 1 or len(configs) == 1:
+    if place.type != "cpu" or distributed.world_size() > 1 or len(tasks) == 1:
         jobs = 1  # a GPU, or the processes of torchrun, are for one run after the other
-    jobs = min(jobs or cores(), len(configs))
-    together = f", {jobs} at a time" if jobs > 1 else ""
-    print(f"{project.name} · {label} · {len(configs)} run{'s' * (len(configs) > 1)} · {place}{together}", flush=True)
+    jobs = min(jobs or cores(), len(tasks))
+    print(f"{project.name} · {label} · {_how_many(tasks)} · {place}{f', {jobs} at a time' * (jobs > 1)}", flush=True)
+    if missing := sorted({task.run for task in tasks} - {task.run for task in tasks if task.own}):
+        print(f"      the preset's own seed is not among them: {', '.join(missing)}", flush=True)
     if resume and unbegun:
         print(f"      never begun, so from the start: {', '.join(unbegun)}", flush=True)
     if fresh:
-        if distributed.is_main() and (aside := _put_aside(base, configs)):
+        if distributed.is_main() and (aside := _put_aside(base, tasks)):
             where = project.shown(base / ASIDE)
             print(f"      kept in {where} until their successors have finished: {', '.join(aside)}", flush=True)
         distributed.barrier()
-    count, width = 0, max(map(len, configs))
+    count, width = 0, max(len(task.name) for task in tasks)
 
     def tell(name: str, result: tuple[Record, bool]) -> None:
         nonlocal count
@@ -132,61 +132,97 @@ def run(
         record, reused = result
         finished = record.finished[:16].replace("T", " ")
         what = f"reused: same settings and code, of {finished} UTC" if reused else f"{record.wall_s:.0f} s"
-        print(f"[{count}/{len(configs)}] {name:{width}}  {what}", flush=True)
+        print(f"[{count}/{len(tasks)}] {name:{width}}  {what}", flush=True)
         if distributed.is_main():
             _let_go(base, name)
 
     records: list[Record] = []
     if jobs > 1:
         published = published_seconds(project, preset)
-        longest_first = sorted(configs, key=lambda name: -published.get(name, 0.0))
-        tasks = {
-            name: (project.root, project.name, label, name, configs[name], base / name, progress)
-            for name in longest_first
-        }
-        done = side_by_side(_execute_here, tasks, jobs=jobs, progress=progress, finished=tell)
-        records = [done[name][0] for name in configs]
+        longest_first = sorted(tasks, key=lambda task: -published.get(task.run, 0.0))
+        work = {task.name: (project.root, task, progress) for task in longest_first}
+        done = side_by_side(_execute_here, work, jobs=jobs, progress=progress, finished=tell)
+        records = [done[task.name][0] for task in tasks]
     else:
-        for name, config in configs.items():
+        for task in tasks:
             if progress:
-                print(f"      {name}", flush=True)
-            result = execute(paper, project.name, label, name, config, base / name, place, progress=progress)
-            tell(name, result)
+                print(f"      {task.name}", flush=True)
+            result = execute(
+                paper, project.name, label, task.run, task.config, task.directory, place, progress=progress
+            )
+            tell(task.name, result)
             records.append(result[0])
     if publish and distributed.is_main():
-        for record in records:
-            publish_run(base / record.run, project.results / label / record.run, f"{label}/{record.run}" in weights)
+        for task, record in zip(tasks, records, strict=True):
+            target = project.results / task.directory.relative_to(base.parent)
+            publish_run(task.directory, target, f"{label}/{task.run}" in weights, own=task.own)
             if record.git_sha.endswith("+"):
-                print(f"      note: {record.run} was made from code that is not committed", file=sys.stderr)
+                print(f"      note: {task.name} was made from code that is not committed", file=sys.stderr)
     return records
 
 
-def _execute_here(
-    root: Path, project: str, label: str, name: str, config: Any, directory: Path, progress: bool
-) -> tuple[Record, bool]:
+def _how_many(tasks: Sequence[Task]) -> str:
+    """'3 runs', or '3 runs, 5 seeds each'."""
+    runs = len({task.run for task in tasks})
+    seeds = len(tasks) // runs
+    one = all(task.own for task in tasks)
+    return f"{runs} run{'s' * (runs > 1)}" + ("" if one else f", {seeds} seed{'s' * (seeds > 1)} each")
+
+
+def _may_be_published(project: Project, preset: str, tasks: Sequence[Task]) -> None:
+    """Refuse what is not the preset's, and seeds that would lie in the folder of a run that is not there."""
+    if tasks[0].preset != preset:
+        raise UsageError("run: a run with changed settings cannot be published; claims are judged by the presets.")
+    own = {task.run for task in tasks if task.own}
+    there = {path.parent.name for path in (project.results / preset).glob("*/record.json")}
+    if missing := sorted({task.run for task in tasks} - own - there):
+        raise UsageError(
+            f"run: --publish: the preset's own seed of {', '.join(missing)} is neither among --seeds nor published; "
+            "other seeds only stand beside it."
+        )
+
+
+def _execute_here(root: Path, task: Task, progress: bool) -> tuple[Record, bool]:
     """One run, in a process of its own (`side_by_side`)."""
     import torch
 
     from common.experiment import execute
 
-    paper = find_project(root, project).module()
-    return execute(paper, project, label, name, config, directory, torch.device("cpu"), progress=progress)
+    paper, place = find_project(root, task.project).module(), torch.device("cpu")
+    return execute(paper, task.project, task.preset, task.run, task.config, task.directory, place, progress=progress)
 
 
-def _put_aside(base: Path, names: Iterable[str]) -> list[str]:
-    """Move the folders of runs aside, all before any of them starts over: an interruption leaves none to be reused.
+def _put_aside(base: Path, tasks: Iterable[Task]) -> list[str]:
+    """Move what runs have left aside, all before any of them starts over: an interruption leaves none to be reused.
 
-    One that is aside already stays there: what stands in its place is then an interrupted start over.
+    What is aside already stays there: what stands in its place is then an interrupted start over. A run's own folder
+    holds those of its other seeds, which stay where they are. The record goes first, and then the checkpoint: without
+    them nothing of a folder is used again.
     """
-    there = [name for name in names if (base / name).exists()]
-    for name in there:
-        aside = base / ASIDE / name
-        if aside.exists():
-            shutil.rmtree(base / name)
-        else:
-            aside.parent.mkdir(exist_ok=True)
-            (base / name).rename(aside)
-    return there
+    first = ("record.json", "checkpoint.pt")
+    put: list[str] = []
+    for task in tasks:
+        own = [path for path in _entries(task.directory) if folder_seed(path.name) is None]
+        if not own:
+            continue
+        aside = base / ASIDE / task.name
+        keep = not aside.exists()
+        for path in sorted(own, key=lambda path: path.name not in first):
+            if keep:
+                aside.mkdir(parents=True, exist_ok=True)
+                path.rename(aside / path.name)
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        with contextlib.suppress(OSError):  # it holds other seeds
+            task.directory.rmdir()
+        put.append(task.name)
+    return put
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _let_go(base: Path, name: str) -> None:
@@ -201,111 +237,6 @@ def published_seconds(project: Project, preset: str) -> dict[str, float]:
     with contextlib.suppress(UserError):
         return {name: record.wall_s for name, record in results(project.results).get(preset, {}).items()}
     return {}
-
-
-def override(
-    paper: "Paper", preset: str, configs: Mapping[str, Any], arguments: Sequence[str], prog: str
-) -> tuple[dict[str, Any], str]:
-    """Settings changed by command-line arguments, and the label of what results.
-
-    The label is the preset's name, followed by '+' and eight hexadecimal digits of the changes if there are any.
-
-    Raises:
-        UsageError: an argument is no setting; the message names the nearest.
-        ConfigError: a setting is out of range, or has a value of the wrong type.
-    """
-    if not arguments:
-        return dict(configs), preset
-    fields = [f.name for f in dataclasses.fields(paper.Config)]
-    if not arguments[0].startswith("--"):
-        raise UsageError(f"run: unexpected argument '{arguments[0]}'. Settings are changed with --<setting> <value>.")
-    given: set[str] = set()
-    for argument in arguments:
-        if not argument.startswith("--"):
-            continue
-        name = argument[2:].partition("=")[0].replace("-", "_")
-        name = name if name in fields or not name.startswith("no_") else name[3:]
-        if name not in fields:
-            hint = nearest(argument.partition("=")[0], [*FLAGS, *(f"--{f}" for f in fields)])
-            raise UsageError(
-                f"run: '{preset}' has no setting '{argument.partition('=')[0]}'.{hint} Settings: {', '.join(fields)}."
-            )
-        given.add(name)
-    changed = {name: _typed(paper.Config, config, arguments, prog) for name, config in configs.items()}
-    for config in changed.values():
-        for field in given:
-            if isinstance(value := getattr(config, field), float) and not math.isfinite(value):
-                raise ConfigError(f"--{field} {value}: a finite number is needed.")
-    if changed == dict(configs):
-        return changed, preset
-    some = next(iter(changed.values()))
-    changes = {field: getattr(some, field) for field in sorted(given)}
-    digest = hashlib.sha256(json.dumps(changes, sort_keys=True, default=str).encode()).hexdigest()
-    return changed, f"{preset}+{digest[:8]}"
-
-
-def _typed(config_type: type, default: Any, arguments: Sequence[str], prog: str) -> Any:
-    import tyro
-
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            return tyro.cli(config_type, args=list(arguments), default=default, prog=prog)
-    except SystemExit:
-        complaints = _complaints(config_type, arguments) or ["\n  ".join(_unboxed(said.getvalue()))]
-        raise ConfigError("\n".join(f"run: {complaint}" for complaint in complaints)) from None
-
-
-def _complaints(config_type: type, arguments: Sequence[str]) -> list[str]:
-    """What is wrong with the values typed for settings, one message a setting; [] where this cannot tell."""
-    typed: dict[str, list[str]] = {}
-    for argument in arguments:
-        if argument.startswith("--"):
-            name, equals, value = argument[2:].partition("=")
-            values = typed.setdefault(name.replace("-", "_"), [])
-            values += [value] if equals else []
-        else:
-            values.append(argument)
-    hints = get_type_hints(config_type)
-    found = (_complaint(name, hints[name], values) for name, values in typed.items() if name in hints)
-    return [complaint for complaint in found if complaint]
-
-
-def _complaint(name: str, wanted: Any, values: Sequence[str]) -> str:
-    """What is wrong with the values of one setting, given the type it is declared with; '' if nothing is."""
-    start = " ".join([f"--{name}", *values])
-    if get_origin(wanted) is Literal:
-        choices = [str(choice) for choice in get_args(wanted)]
-        if len(values) == 1 and values[0] in choices:
-            return ""
-        return f"{start}: no such choice.{nearest(' '.join(values), choices)} Choices: {', '.join(choices)}."
-    if wanted is bool:
-        return f"{start}: takes no value; --{name} says yes, --no-{name} says no." if values else ""
-    several = get_origin(wanted) is tuple
-    kind = get_args(wanted)[0] if several else wanted
-    if kind not in (int, float) or (several and get_args(wanted)[1:] != (...,)):
-        return ""
-    number = "whole number" if kind is int else "number"
-    if not several and len(values) != 1:
-        return f"{start}: one {number} is wanted, {len(values) or 'none'} given."
-    wrong = next((value for value in values if not _reads_as(kind, value)), None)
-    if wrong is None:
-        return ""
-    return f"{start}: {number}s are wanted, '{wrong}' is none." if several else f"{start}: a {number} is wanted."
-
-
-def _reads_as(kind: type[int] | type[float], text: str) -> bool:
-    try:
-        kind(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _unboxed(text: str) -> list[str]:
-    """The lines of a message of tyro's, without its title and the box around it (of letters, or ASCII)."""
-    lines = [line.strip("│| ") for line in text.strip().splitlines()[1:]]
-    return [line for line in lines if line.strip("─-+╰╯ ") and not line.startswith("For full helptext")]
 
 
 def _run_help(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
@@ -332,10 +263,18 @@ def _run_help(options: argparse.Namespace, top: argparse.ArgumentParser) -> int:
     return 0
 
 
-def publish_run(source: Path, target: Path, with_weights: bool) -> None:
-    """Copy a finished run into a project's results: its folder appears whole, or stays as it was."""
-    names = [*PUBLISHED, *(["weights.safetensors"] if with_weights else [])]
-    names += sorted(p.name for p in source.iterdir() if p.suffix in PICTURES)
+def publish_run(source: Path, target: Path, with_weights: bool, *, own: bool = True) -> None:
+    """Copy a finished run into a project's results: its folder appears whole, or stays as it was.
+
+    Other seeds that are published in the folder stay there.
+
+    Args:
+        own: the run is of the preset's own seed; of another, only what the statistics and the checks need is copied.
+    """
+    names = list(PUBLISHED if own else OF_OTHER_SEEDS)
+    if own:
+        names += ["weights.safetensors"] if with_weights else []
+        names += sorted(p.name for p in source.iterdir() if p.suffix in PICTURES)
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -347,6 +286,9 @@ def publish_run(source: Path, target: Path, with_weights: bool) -> None:
             if path.stat().st_size > MAX_PUBLISHED:
                 raise UserError(f"{path}: {path.stat().st_size / 1e6:.0f} MB is too large to be published in git.")
             shutil.copyfile(path, new / name)
+        for path in _entries(target):
+            if folder_seed(path.name) is not None and path.is_dir() and not path.is_symlink():
+                shutil.copytree(path, new / path.name, symlinks=True)
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
@@ -356,10 +298,6 @@ def publish_run(source: Path, target: Path, with_weights: bool) -> None:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-
-
-def _base(project: Project, out: Path) -> Path:
-    return (out if out.is_absolute() else project.root / out) / project.name
 
 
 @contextlib.contextmanager
