@@ -18,6 +18,10 @@ from tqdm import tqdm
 TIMEOUT_S = 8.0  # without a single byte for so long, a server counts as unreachable
 
 
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+"""What a file system answers that has no locks: NFS whose lock service is off, Lustre mounted without them."""
+
+
 class Unavailable(Exception):
     """A source that cannot deliver; the message says why, for a person."""
 
@@ -29,6 +33,11 @@ def cache_root() -> Path:
         return Path(chosen).expanduser()
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(caches).expanduser() / "refereed-generative-models"
+
+
+def offline() -> bool:
+    """Whether REFEREE_OFFLINE says that there is no network here, as on a cluster's nodes ('' and '0' say no)."""
+    return os.environ.get("REFEREE_OFFLINE", "") not in ("", "0")
 
 
 def download(url: str, path: Path) -> None:
@@ -69,9 +78,9 @@ def _receive(response: http.client.HTTPResponse, path: Path, total: int | None) 
 def only_one(folder: Path) -> Iterator[bool]:
     """One process at a time may fill a folder of the cache; the others wait and find it filled.
 
-    The lock is the operating system's, so a killed process does not leave it behind. Where there is
-    none (Windows) two processes fetch twice, which is slow but right: files are put in place whole.
-    Yields whether this one is alone.
+    The lock is the operating system's, so a killed process does not leave it behind. On NFS it holds between machines
+    with version 4, or with version 3 and its lock service. Where there is none (Windows, some file systems of clusters)
+    two processes fetch twice, which is slow but right: files are put in place whole. Yields whether this one is alone.
     """
     try:
         import fcntl
@@ -79,9 +88,14 @@ def only_one(folder: Path) -> Iterator[bool]:
         yield False
         return
     with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+        alone = True
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"Another process is fetching {folder.name}: waiting for it.", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield True
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            alone = False
+        yield alone

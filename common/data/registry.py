@@ -4,12 +4,18 @@
 address, a mirror in a package registry. Files may differ from source to source (gzipped or not,
 text or packed bits); what they decode to may not: every data set is verified by one SHA-256 over
 its splits (`splits.content_digest`).
+
+Of a cache that many machines share only one process fetches at a time. A cache that is complete is only read: it may be
+read-only, and no lock is taken. With REFEREE_OFFLINE=1 no source is asked.
 """
 
+import contextlib
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +34,7 @@ from common.data.sources import (
     local_folders,
 )
 from common.data.splits import Data, Split, array_digest, content_digest
-from common.downloads import Unavailable, cache_root, only_one
+from common.downloads import Unavailable, cache_root, offline, only_one
 from common.errors import DataError, nearest
 
 Splits = dict[str, Split]
@@ -72,6 +78,15 @@ def names() -> list[str]:
     return sorted(REGISTRY)
 
 
+def size(name: str, folder: Path) -> int:
+    """Bytes of the files that a data set is read from in a folder; 0 where they are not, or come with a package."""
+    for layout in REGISTRY[name].layouts:
+        files = [folder / file for file in _files(layout)]
+        if all(file.is_file() for file in files):
+            return sum(file.stat().st_size for file in files)
+    return 0
+
+
 def load(name: str, root: str | Path | None = None) -> Data:
     """A data set by name, verified.
 
@@ -100,7 +115,7 @@ def load(name: str, root: str | Path | None = None) -> Data:
     Raises DataError for an unknown name, and when no source could deliver: the message lists each
     one with its reason. Files that are not what they should be are named and never used: in the
     cache they are set aside (renamed to *.bad-<digest>), in a folder of yours they are left alone,
-    with a warning.
+    with a warning. With REFEREE_OFFLINE=1 what is not on this machine is missing at once.
     """
     if name not in REGISTRY:
         raise DataError(_unknown(name))
@@ -122,25 +137,27 @@ def load(name: str, root: str | Path | None = None) -> Data:
     cache = cache_root() / entry.folders[0]
     try:
         return _read(entry, cache, f"the cache, {cache}")
-    except (Unavailable, _Wrong):
-        pass  # Only who holds the lock may set files aside: see below.
+    except (Unavailable, _Wrong) as reason:  # Only who holds the lock may set files aside: see below.
+        if offline():
+            raise DataError(_not_here(entry, [*failures, f"the cache, {cache}: {reason}"])) from None
     try:
         return _fetch(entry, cache, failures)
     except OSError as error:
         raise DataError(
-            f"The cache {cache_root()} cannot be used ({error}). Set REFEREE_CACHE to a folder "
-            f"that you may write to, with space, or put {' '.join(entry.files)} into "
-            f"<folder>/{entry.folders[0]}/ and set REFEREE_DATA=<folder>."
+            f"{name} is not in the cache {cache_root()}, which cannot be used ({error}). Run 'referee fetch <paper>' "
+            "where it can be written to; or set REFEREE_CACHE to a folder that you may write to, with space; or put "
+            f"{' '.join(entry.files)} into <folder>/{entry.folders[0]}/ and set REFEREE_DATA=<folder>."
         ) from error
 
 
 def _fetch(entry: DataSet, cache: Path, failures: list[str]) -> Data:
     """The data set from the first remote source that has it right, its files left in the cache."""
     cache.mkdir(parents=True, exist_ok=True)
+    note = cache.with_name(f".{cache.name}.failed")
+    before = _text(note)
     with only_one(cache) as alone:
-        if alone:  # what a killed process left behind
-            for stale in cache.glob(".partial-*"):
-                shutil.rmtree(stale, ignore_errors=True)
+        if alone:
+            _remove_left_behind(cache)
         try:  # Another process may have filled it since.
             return _read(entry, cache, f"the cache, {cache}", set_aside=True)
         except _Wrong as wrong:
@@ -148,8 +165,10 @@ def _fetch(entry: DataSet, cache: Path, failures: list[str]) -> Data:
             failures.append(f"the cache, {cache}: {wrong}")
         except Unavailable as reason:
             failures.append(f"the cache, {cache}: {reason}")
+        if _text(note) not in ("", before):  # Who was waited for could not: a hundred processes need not try in turn.
+            raise DataError(f"Another process could not fetch it, either. {_text(note)}")
         for source in entry.sources:
-            with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-") as partial:
+            with tempfile.TemporaryDirectory(dir=cache, prefix=f"{PARTIAL}{platform.node()}-") as partial:
                 try:
                     source.fetch(Path(partial))
                     data = _read(entry, Path(partial), str(source))
@@ -158,13 +177,56 @@ def _fetch(entry: DataSet, cache: Path, failures: list[str]) -> Data:
                     continue
                 for path in Path(partial).iterdir():
                     os.replace(path, cache / path.name)  # whole or not at all, for any reader
+            note.unlink(missing_ok=True)
             return data
-    tried = "\n".join(f"  {i}. {failure}" for i, failure in enumerate(failures, start=1))
-    raise DataError(
-        f"{entry.name} could not be had. Tried, in this order:\n{tried}\n"
+        failed = _failed(entry, failures)
+        with contextlib.suppress(OSError):
+            note.write_text(f"On {platform.node()} at {time.strftime('%F %T UTC', time.gmtime())}: {failed}\n")
+    raise DataError(failed)
+
+
+PARTIAL = ".partial-"
+"""What the folders begin with in which files arrive; the machine's name follows."""
+
+
+def _remove_left_behind(cache: Path) -> None:
+    """Half downloads of killed processes: those of this machine, where nobody else fetches now, and any of last week.
+
+    A lock may not reach other machines, whose downloads may be under way.
+    """
+    for folder in cache.glob(f"{PARTIAL}*"):
+        with contextlib.suppress(OSError):
+            old = time.time() - folder.stat().st_mtime > 7 * 86400
+            if old or folder.name.startswith(f"{PARTIAL}{platform.node()}-"):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _failed(entry: DataSet, failures: list[str]) -> str:
+    return (
+        f"{entry.name} could not be had. Tried, in this order:\n{_numbered(failures)}\n"
         f"What to do: go online and try again, or put {' '.join(entry.files)} into "
         f"<folder>/{entry.folders[0]}/ and set REFEREE_DATA=<folder>. 'digits' is always there."
     )
+
+
+def _not_here(entry: DataSet, failures: list[str]) -> str:
+    return (
+        f"{entry.name} is not on this machine, and REFEREE_OFFLINE says that there is no network. Looked, in this "
+        f"order:\n{_numbered(failures)}\n"
+        "What to do: run 'referee fetch <paper>' where there is a network, such as a cluster's login node, with a "
+        "REFEREE_CACHE that both machines see."
+    )
+
+
+def _numbered(lines: list[str]) -> str:
+    return "\n".join(f"  {i}. {line}" for i, line in enumerate(lines, start=1))
 
 
 class _Wrong(Exception):

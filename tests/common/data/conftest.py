@@ -1,5 +1,6 @@
 """A registry with one tiny data set, a server that can misbehave, and no network beyond it."""
 
+import contextlib
 import dataclasses
 import gzip
 import http.server
@@ -116,13 +117,15 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> type[Tiny]:
 
 
 class Server:
-    """Serves `files`; `cut` bytes of each body are withheld, and each answer waits `wait_s`."""
+    """Serves `files`; `cut` bytes of each body are withheld, and each answer waits `wait_s`, and for `may_answer`."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.files = dict(Tiny.files)
         self.cut = 0
         self.wait_s = 0.0
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.requests: list[str] = []
 
     def address(self) -> Address:
@@ -138,6 +141,7 @@ def server(tiny: type[Tiny], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server
             name = self.path.strip("/")
             state.requests.append(name)
             time.sleep(state.wait_s)
+            state.may_answer.wait(60)
             content = state.files.get(name)
             if content is None:
                 self.send_error(404)
@@ -145,7 +149,8 @@ def server(tiny: type[Tiny], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content[: len(content) - state.cut])
+            with contextlib.suppress(ConnectionError):  # who asked may have been killed
+                self.wfile.write(content[: len(content) - state.cut])
 
         def log_message(self, *_: object) -> None:
             pass
@@ -156,6 +161,7 @@ def server(tiny: type[Tiny], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server
     thread.start()
     monkeypatch.setitem(registry.REGISTRY, "tiny", Tiny.entry(state.address()))
     yield state
+    state.may_answer.set()
     httpd.shutdown()
     thread.join()
     httpd.server_close()

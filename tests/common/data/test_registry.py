@@ -7,8 +7,10 @@ import io
 import multiprocessing
 import os
 import pickle
+import platform
 import sys
 import tarfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,7 +191,7 @@ def test_unknown_name():
 def test_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("REFEREE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="Set REFEREE_CACHE"):
+    with pytest.raises(DataError, match="set REFEREE_CACHE"):
         load("tiny")
 
 
@@ -230,12 +232,170 @@ def test_two_processes_at_once(locks, server, tiny, monkeypatch, tmp_path):
     assert sorted(os.listdir(tmp_path / CACHE)) == ["images.gz", "labels.gz"]
 
 
-def test_what_a_killed_process_left_behind_is_removed(server, tmp_path):
-    partial = tmp_path / CACHE / ".partial-abc"
-    partial.mkdir(parents=True)
-    (partial / "images.gz").write_bytes(b"half")
-    load("tiny")
+def _in_processes(count, answers, target=_load_in_a_process):
+    processes = [multiprocessing.get_context("fork").Process(target=target, args=(answers,)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def test_of_eight_processes_one_downloads_and_the_others_wait(server, tiny, tmp_path):
+    server.wait_s = 0.5
+    answers = multiprocessing.get_context("fork").Queue()
+    processes = _in_processes(8, answers)
+    expected = (tiny.entry().sha256, int(tiny.images[:6].astype(int).sum()))
+    assert [answers.get(timeout=60) for _ in processes] == [expected] * 8
+    for process in processes:
+        process.join()
+    assert server.requests == ["images.gz", "labels.gz"]
     assert sorted(os.listdir(tmp_path / CACHE)) == ["images.gz", "labels.gz"]
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """A queue into which each process puts what it says before it waits for another."""
+    said = multiprocessing.get_context("fork").Queue()
+    monkeypatch.setattr(downloads, "print", lambda text, **_: said.put(text), raising=False)
+    return said
+
+
+def test_when_the_one_that_downloads_is_killed_the_next_takes_over(server, tiny, tmp_path, waits):
+    server.may_answer.clear()
+    answers = multiprocessing.get_context("fork").Queue()
+    (killed,) = _in_processes(1, answers)
+    until(lambda: server.requests)
+    waiting = _in_processes(2, answers)
+    for _ in waiting:
+        assert "tiny: waiting" in waits.get(timeout=60)
+    killed.kill()
+    killed.join()
+    server.may_answer.set()
+    expected = (tiny.entry().sha256, int(tiny.images[:6].astype(int).sum()))
+    assert [answers.get(timeout=60) for _ in waiting] == [expected] * 2
+    for process in waiting:
+        process.join()
+    assert server.requests == ["images.gz", "images.gz", "labels.gz"]
+    assert sorted(os.listdir(tmp_path / CACHE)) == ["images.gz", "labels.gz"]
+
+
+def _fail_in_a_process(answers) -> None:
+    with pytest.raises(DataError) as error:
+        load("tiny")
+    answers.put(str(error.value))
+
+
+def test_when_the_one_that_downloads_fails_those_who_waited_do_not_try_again(server, tiny, waits):
+    server.files.clear()
+    server.may_answer.clear()
+    answers = multiprocessing.get_context("fork").Queue()
+    processes = _in_processes(1, answers, _fail_in_a_process)
+    until(lambda: server.requests)
+    processes += _in_processes(3, answers, _fail_in_a_process)
+    for _ in processes[1:]:
+        waits.get(timeout=60)
+    server.may_answer.set()
+    said = sorted((answers.get(timeout=60) for _ in processes), key=len)
+    for process in processes:
+        process.join()
+    assert server.requests == ["images.gz"]
+    assert said[0].startswith("tiny could not be had")
+    assert all(text.startswith("Another process could not fetch it") and said[0] in text for text in said[1:])
+    server.files.update(tiny.files)
+    assert load("tiny").train.x.shape[0] == 6  # who comes later tries
+
+
+def until(what) -> None:
+    for _ in range(600):
+        if what():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not come to this")
+
+
+def test_a_complete_cache_is_only_read(tiny, tmp_path, monkeypatch):
+    """It may be mounted read-only: no lock, no file, no folder."""
+    tiny.write(tmp_path / CACHE)
+
+    def forbidden(*_, **__):
+        raise AssertionError("something was to be written")
+
+    for module, name in ((registry, "only_one"), (Path, "mkdir"), (Path, "write_text"), (os, "replace")):
+        monkeypatch.setattr(module, name, forbidden)
+    assert "the cache" in load("tiny").source
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["tiny"]
+
+
+def test_a_cache_that_may_only_be_read_and_is_not_complete(server, tmp_path, monkeypatch):
+    def read_only(self, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(DataError, match=r"tiny is not in the cache .*Read-only file system.*referee fetch <paper>"):
+        load("tiny")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("value", ["1", "yes"])
+def test_offline_no_source_is_asked_and_nothing_is_locked(value, server, tmp_path, monkeypatch):
+    monkeypatch.setenv("REFEREE_OFFLINE", value)
+    with pytest.raises(DataError) as error:
+        load("tiny")
+    assert "tiny is not on this machine" in str(error.value)
+    assert f"1. {tmp_path / 'cache/tiny'}" not in str(error.value)
+    assert f"1. the cache, {tmp_path / 'cache/tiny'}: no such folder" in str(error.value)
+    assert "referee fetch <paper>" in str(error.value)
+    assert server.requests == []
+    assert not (tmp_path / "cache").exists()
+
+
+def test_offline_says_what_is_wrong_with_the_cache(bad_files, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("REFEREE_OFFLINE", "1")
+    tiny.write(tmp_path / CACHE, images=bad_files["one bit changed"])
+    with pytest.raises(DataError, match=r"images\.gz has other content"):
+        load("tiny")
+    assert sorted(os.listdir(tmp_path / CACHE)) == ["images.gz", "labels.gz"]  # left alone, as anybody may be reading
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_not_offline(value, server, monkeypatch):
+    monkeypatch.setenv("REFEREE_OFFLINE", value)
+    assert load("tiny").source == f"{server.url}/"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(number, server, tmp_path, monkeypatch):
+    import fcntl
+
+    def refused(*_):
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    other = tmp_path / CACHE / f".partial-{platform.node()}-abc"
+    other.mkdir(parents=True)
+    assert load("tiny").source == f"{server.url}/"
+    assert other.is_dir()  # perhaps somebody's who fetches right now
+
+
+def test_a_lock_that_fails_for_another_reason_is_an_error(server, monkeypatch):
+    import fcntl
+
+    def refused(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(DataError, match="Input/output error"):
+        load("tiny")
+
+
+def test_what_a_killed_process_left_behind_is_removed(server, tmp_path):
+    names = [f".partial-{platform.node()}-abc", ".partial-another-abc", ".partial-another-old"]
+    for name in names:
+        partial = tmp_path / CACHE / name
+        partial.mkdir(parents=True)
+        (partial / "images.gz").write_bytes(b"half")
+    os.utime(partial, (0, 0))
+    load("tiny")
+    assert sorted(os.listdir(tmp_path / CACHE)) == [".partial-another-abc", "images.gz", "labels.gz"]
 
 
 # --- The data sets themselves --------------------------------------------------------------------
