@@ -22,6 +22,7 @@ FINE, FELL_SHORT, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = (
     "new",
     "run",
+    "fetch",
     "probe",
     "evaluate",
     "verdicts",
@@ -141,6 +142,20 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, metavar="N", help="runs at a time on a CPU (default: one a core)")
     run.add_argument("--publish", action="store_true", help="copy the results to projects/<paper>/results afterwards")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    fetch = add(
+        "fetch",
+        "get and verify the data, networks and weights that papers need, for machines without a network",
+        "Find on this machine, or fetch into the cache, all that the presets' runs will ask for: data sets, feature\n"
+        "networks, weights of other projects; verify each by its digest. Then runs need no network. Where there is\n"
+        "none, set REFEREE_OFFLINE=1: what is missing is said at once, by this command too, which then only looks.\n"
+        "Exits with 1 if something is missing. docs/cluster.md says how machines share a cache.",
+        "  referee fetch iwae\n  referee fetch ddpm ddim --preset laptop\n  referee fetch --all\n"
+        "  REFEREE_OFFLINE=1 referee fetch iwae --preset paper",
+    )
+    fetch.add_argument("papers", nargs="*", metavar="paper", help="projects")
+    fetch.add_argument("--all", action="store_true", help="all projects")
+    fetch.add_argument("--preset", metavar="NAME", help="for this preset's runs, not for all presets")
 
     probe = add(
         "probe",
@@ -525,6 +540,10 @@ def _dispatch(arguments: list[str]) -> int:
         from referee import forge
 
         return forge.forge_command(options)
+    if options.command == "fetch":
+        from referee import fetching
+
+        return fetching.fetch_command(options)
     if options.command == "probe":
         from referee import running
 
