@@ -22,8 +22,10 @@ Each promises the same, whatever the number of steps: in at most 2.3 % of cases 
 right one not reproduced. The first asks every step to pass, so that a wrong one has to pass by chance on its own; the
 second asks any step to fail, and the more there are the more often one does by chance: `against` has the correction.
 
-The errors cover the choice of test examples, not of the training seed. A score of kind "exact" without an error (a
-count of units) is known exactly.
+Where a run was made with several seeds, its value is their mean, and the errors cover the choice of test examples and
+that of the seed (`referee.seeds` has the rule); an ordering then compares its runs through the seeds that all of them
+have, seed by seed. Of a single seed the errors cover the choice of test examples alone. A score of kind "exact" without
+an error (a count of units) is known exactly.
 
 For both, *compute-limited* says that only smaller presets ran, and *not attempted* that nothing comparable did. Scores
 are comparable when metric, unit, split and data set are the claim's.
@@ -39,7 +41,7 @@ A verdict from a record made by other code than the present is marked stale.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Literal
 
@@ -47,7 +49,8 @@ import numpy as np
 
 from common.records import PRESETS_ORDER, Record, Score
 from referee.schema import Claim, FigureClaim, OrderingClaim, ValueClaim, find_metric, metric_called
-from referee.weighing import ERRORS, Shortfall, errors, examples_needed, shortfall
+from referee.seeds import Spread, over_seeds, show_seeds
+from referee.weighing import ERRORS, Shortfall, errors, examples_needed, reach, seeds_needed, shortfall
 
 Status = Literal[
     "reproduced",
@@ -66,11 +69,17 @@ FAR = 3
 
 @dataclass(frozen=True)
 class Evidence:
-    """A record, where it lies, and the per-example values it kept."""
+    """A record, where it lies, the per-example values it kept, and the records of the same run with other seeds."""
 
     record: Record
     path: str  # of record.json, as shown to people
     examples: Mapping[str, np.ndarray] = field(default_factory=dict)
+    others: tuple["Evidence", ...] = ()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its own first."""
+        return (self.record.seed, *(other.record.seed for other in self.others))
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,19 @@ class Step:
     unit: str
     paired: bool
     n: int | None
+    spread: Spread | None = None  # of the difference over seeds, where there are several
 
     @property
     def clear(self) -> bool:
         """Whether it goes the claimed way by more than two standard errors."""
-        return self.stderr is not None and self.difference > ERRORS * self.stderr
+        reach = self.reach(ERRORS)
+        return reach is not None and self.difference > reach
+
+    def reach(self, errors: float) -> float | None:
+        """How far the difference may be off, allowing for so many standard errors; None where that is unknown."""
+        if self.spread is not None:
+            return self.spread.reach(errors)
+        return None if self.stderr is None else errors * self.stderr
 
     def against(self, steps: int = 1) -> bool:
         """Whether it clearly goes the other way; known exactly, a tie is against too.
@@ -101,7 +118,8 @@ class Step:
         """
         if self.stderr == 0:
             return self.difference <= 0
-        return self.stderr is not None and self.difference < -allowed(steps) * self.stderr
+        reach = self.reach(allowed(steps))
+        return reach is not None and self.difference < -reach
 
 
 def allowed(steps: int) -> float:
@@ -141,7 +159,9 @@ class Verdict:
     shortfall: Shortfall | None = None  # of a value that was judged at the claim's preset
     value: float | None = None
     stderr: float | None = None
-    n: int | None = None
+    n: int | None = None  # test examples, of each seed
+    seeds: tuple[int, ...] = ()  # that were averaged, where there are several
+    spread: Spread | None = None  # of a value over these
 
     @property
     def untried(self) -> bool:
@@ -213,6 +233,7 @@ class _Court:
         used: Evidence | None = None
         score: Score | None = None
         short: Shortfall | None = None
+        spread: Spread | None = None
         judged_at: str | None = None
         where = ""
         if there is not None:
@@ -221,16 +242,19 @@ class _Court:
             if score is None:
                 notes.append(f"{why}.")
             else:
-                short = shortfall(claim, score)
-                status, more = _weigh(claim, score, short, trends)
-                notes += more
-                too_good = status == "reproduced" and _too_good(claim, score)
+                score, spread, left_out = averaged(there, score)
+                short = shortfall(claim, score, spread)
+                status, more = _weigh(claim, score, spread, short, trends)
+                notes += more + left_out
+                too_good = status == "reproduced" and _too_good(claim, score, spread)
         else:
             for preset in _smaller(claim.preset):
                 if (other := self.records.get(preset, {}).get(claim.run)) is None:
                     continue
                 status, used, judged_at = "compute-limited", other, preset
                 score, why = comparable(other.record, claim, any_data=True)
+                if score is not None:
+                    score, spread, _ = averaged(other, score)
                 where = other_data(other.record, claim)
                 notes.append(f"Only the {preset} preset ran{where}{f': {why}' if why else ''}.")
                 break
@@ -248,16 +272,16 @@ class _Court:
             metric=claim.metric,
             unit=claim.unit,
             paper=f"{paper_value(claim)} {claim.unit}",
-            ours=_ours(score, claim.direction) + where if score else "–",
+            ours=show_over_seeds(score, spread, claim.direction) + where if score else "–",
             too_good=too_good,
             other_data=where,
             protocol=score.protocol if score else "",
             preset=claim.preset,
             judged_at=judged_at,
             runs=(claim.run,),
-            records=(used.path,) if used else (),
-            command=self._command(claim.preset, [claim.run]),
-            stale=self._stale([used] if used else []),
+            records=_paths([used], spread) if used else (),
+            command=self._command(claim.preset, [claim.run], spread),
+            stale=self._stale(_all([used], spread) if used else []),
             notes=tuple(notes) + ((claim.note,) if claim.note else ()),
             paper_value=float(claim.paper_value),
             paper_stderr=None if claim.paper_stderr is None else float(claim.paper_stderr),
@@ -266,6 +290,8 @@ class _Court:
             value=score.value if score else None,
             stderr=score.stderr if score else None,
             n=score.n if score else None,
+            seeds=spread.seeds if spread else (),
+            spread=spread,
         )
 
     # -- orderings -----------------------------------------------------------------------------------------------
@@ -277,6 +303,7 @@ class _Court:
         evidence: list[Evidence] = []
         scores: list[Score] = []
         steps: tuple[Step, ...] = ()
+        spreads: list[Spread] = []
         where = ""
         largest_first = [*reversed(_larger(claim.preset)), claim.preset, *_smaller(claim.preset)]
         for preset in largest_first:
@@ -302,6 +329,11 @@ class _Court:
                 compare(claim.metric, candidates[i], scores[i], candidates[i + 1], scores[i + 1])
                 for i in range(len(scores) - 1)
             )
+            if spreads := _common(candidates, scores):
+                steps = tuple(over(s, spreads[i], spreads[i + 1], claim.metric) for i, s in enumerate(steps))
+                scores = [spread.of(score) for spread, score in zip(spreads, scores, strict=True)]
+            if left_out := _left_out(candidates, spreads):
+                notes.append(left_out)
             status, undecided = _order(steps)
             if below:
                 how = undecided or f"the order {'held' if status == 'reproduced' else 'did not hold'}"
@@ -328,17 +360,18 @@ class _Court:
             metric=claim.metric,
             unit=claim.unit,
             paper=claim.statement,
-            ours=_ranking(claim, scores) + where if scores else "–",
+            ours=_ranking(claim, scores, spreads) + where if scores else "–",
             other_data=where,
             protocol=scores[0].protocol if scores else "",
             preset=claim.preset,
             judged_at=judged_at,
             runs=tuple(claim.runs),
-            records=tuple(e.path for e in evidence),
-            command=self._command(claim.preset, claim.runs),
-            stale=self._stale(evidence),
+            records=_paths(evidence, *spreads[:1]),
+            command=self._command(claim.preset, claim.runs, *spreads[:1]),
+            stale=self._stale(_all(evidence, *spreads[:1])),
             notes=tuple(notes) + ((claim.note,) if claim.note else ()),
             steps=steps,
+            seeds=spreads[0].seeds if spreads else (),
         )
 
     # -- figures -------------------------------------------------------------------------------------------------
@@ -372,12 +405,83 @@ class _Court:
             notes=((claim.note,) if claim.note else ()),
         )
 
-    def _command(self, preset: str, runs: Sequence[str]) -> str:
+    def _command(self, preset: str, runs: Sequence[str], spread: Spread | None = None) -> str:
         only = f" --only {','.join(runs)}" if runs else ""
-        return f"referee run {self.project} --preset {preset}{only}"
+        seeds = f" --seeds {show_seeds(spread.seeds)}" if spread else ""
+        return f"referee run {self.project} --preset {preset}{only}{seeds}"
 
     def _stale(self, evidence: Iterable[Evidence]) -> bool:
         return self.digest is not None and any(e.record.code_digest != self.digest for e in evidence)
+
+
+def _all(evidence: Iterable[Evidence], spread: Spread | None = None) -> list[Evidence]:
+    """What was looked at: the runs of the presets' own seeds, and those of the others that were averaged."""
+    seeds = spread.seeds if spread else ()
+    return [each for e in evidence for each in (e, *(other for other in e.others if other.record.seed in seeds))]
+
+
+def _paths(evidence: Iterable[Evidence], spread: Spread | None = None) -> tuple[str, ...]:
+    return tuple(e.path for e in _all(evidence, spread))
+
+
+def averaged(evidence: Evidence, score: Score) -> tuple[Score, Spread | None, list[str]]:
+    """A score as the mean over seeds, its spread over them, and which seeds cannot be counted, a note each.
+
+    The score itself and None where only the preset's own seed has it.
+
+    Args:
+        score: of the record of the preset's own seed.
+    """
+    found = scores_by_seed(evidence, score)
+    missing = [seed for seed in evidence.seeds if seed not in found]
+    notes = [f"Measured otherwise, and not counted: {_named(missing)}."] if missing else []
+    spread = over_seeds(found) if len(found) > 1 else None
+    return (spread.of(score) if spread else score), spread, notes
+
+
+def scores_by_seed(evidence: Evidence, score: Score) -> dict[int, Score]:
+    """What a score of a run's own seed is with each of its seeds: where it was measured alike, on the same data."""
+
+    def what(s: Score) -> tuple[object, ...]:
+        return s.name, s.split, s.weights, s.unit, s.kind, s.protocol
+
+    found = {evidence.record.seed: score}
+    for other in evidence.others:
+        there = next((s for s in other.record.scores if what(s) == what(score)), None)
+        if there is not None and other.record.data_sha256 == evidence.record.data_sha256:
+            found[other.record.seed] = there
+    return found
+
+
+def _common(candidates: Sequence[Evidence], scores: Sequence[Score]) -> list[Spread]:
+    """Each run's spread over the seeds that all of them have; [] where these are fewer than two."""
+    found = [scores_by_seed(e, s) for e, s in zip(candidates, scores, strict=True)]
+    common = sorted(set.intersection(*(set(each) for each in found)))
+    return [over_seeds({seed: each[seed] for seed in common}) for each in found] if len(common) > 1 else []
+
+
+def _left_out(candidates: Sequence[Evidence], spreads: Sequence[Spread]) -> str:
+    """Which seeds an ordering does not count, since not all of its runs have them."""
+    counted = set(spreads[0].seeds) if spreads else {e.record.seed for e in candidates}
+    others = sorted({seed for e in candidates for seed in e.seeds} - counted)
+    return (
+        f"Not counted, since not all of these runs have a comparable score of it: {_named(others)}." if others else ""
+    )
+
+
+def _named(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def over(step: Step, better: Spread, worse: Spread, metric: str) -> Step:
+    """A step between the runs of two presets' own seeds, as one between the means over the same seeds of both.
+
+    The difference is taken seed by seed; its error over test examples is that of the step.
+    """
+    sign = -1.0 if metric_called(metric).direction == "lower" else 1.0
+    differences = tuple(sign * (a - b) for a, b in zip(better.values, worse.values, strict=True))
+    spread = Spread(better.seeds, differences, step.stderr)
+    return replace(step, difference=spread.mean, stderr=spread.stderr, spread=spread)
 
 
 def other_data(record: Record, claim: ValueClaim | OrderingClaim) -> str:
@@ -436,11 +540,13 @@ def _examples(evidence: Evidence, score: Score) -> np.ndarray | None:
     return values if math.isclose(values.mean(), score.value, rel_tol=1e-4, abs_tol=1e-4) else None
 
 
-def _weigh(claim: ValueClaim, score: Score, short: Shortfall, trends: Sequence[Verdict]) -> tuple[Status, list[str]]:
+def _weigh(
+    claim: ValueClaim, score: Score, spread: Spread | None, short: Shortfall, trends: Sequence[Verdict]
+) -> tuple[Status, list[str]]:
     """What a value comes to, and what there is to say of it."""
     outcome = short.outcome
     if outcome == "inconclusive":
-        return outcome, [_what_it_takes(claim, score)]
+        return outcome, [_what_it_takes(claim, score, spread)]
     if outcome != "further off":
         if not short.near and short.high is not None and short.high < -short.tolerance:
             return outcome, ["Better than claimed by more than the tolerance: check the protocol."]
@@ -451,11 +557,16 @@ def _weigh(claim: ValueClaim, score: Score, short: Shortfall, trends: Sequence[V
     return "not reproduced", []
 
 
-def _what_it_takes(claim: ValueClaim, score: Score) -> str:
+def _what_it_takes(claim: ValueClaim, score: Score, spread: Spread | None) -> str:
     """Why a value is inconclusive, and what would settle it."""
     if score.stderr is None and score.kind != "exact":
         return "Its error is unknown: without one nothing can be said."
-    needed = examples_needed(claim, score)
+    if spread is not None and (seeds := seeds_needed(claim, score, spread)) is not None:
+        many = f"some {seeds} seeds in place of {len(spread.seeds)}"
+        return f"The tolerance lies within the errors. It would take {many}."
+    needed = examples_needed(claim, score, spread)
+    if needed is None and spread is not None:
+        return "The tolerance lies within the errors, and neither more seeds nor more examples alone settle it."
     if needed is None:
         return "The tolerance lies within the errors, and no number of examples settles it: the paper's are too large."
     step = 10 ** (math.floor(math.log10(needed)) - 1)  # two digits, rounded up
@@ -463,14 +574,14 @@ def _what_it_takes(claim: ValueClaim, score: Score) -> str:
     return f"The tolerance lies within the errors. It would take {many} examples in place of {score.n:,}."
 
 
-def _too_good(claim: ValueClaim, score: Score) -> bool:
+def _too_good(claim: ValueClaim, score: Score, spread: Spread | None) -> bool:
     """Whether a value is so much better than the paper's that the protocol is the first thing to look at."""
     paper, tolerance = float(claim.paper_value), float(claim.tolerance)
     if claim.direction == "near":
         return False
     better_by = paper - score.value if claim.direction == "lower" else score.value - paper
-    ours, papers, _ = errors(claim, score)
-    return better_by > FAR * max(tolerance, ERRORS * math.hypot(ours or 0, papers)) or (
+    ours, papers, _ = errors(claim, score, spread)
+    return better_by > FAR * max(tolerance, math.hypot(reach(ours or 0, spread), ERRORS * papers)) or (
         better_by > tolerance and paper * score.value < 0
     )
 
@@ -570,21 +681,33 @@ def _bare(score: Score) -> str:
     return show(score.value, score.stderr).partition(" ")[0]
 
 
-def _ours(score: Score, direction: str) -> str:
-    return f"{show_score(score, direction)} {score.unit}"
+def show_over_seeds(score: Score, spread: Spread | None, direction: str | None = None) -> str:
+    """'≤ 84.90 ± 0.12 nats', with '(84.71 to 85.10, 5 seeds)' behind it where it is a mean over several."""
+    said = f"{show_score(score, direction)} {score.unit}"
+    return f"{said} ({show_spread(spread)})" if spread else said
 
 
-def _ranking(claim: OrderingClaim, scores: Sequence[Score]) -> str:
+def show_spread(spread: Spread) -> str:
+    """'84.71 to 85.10, 5 seeds': the least and the most, to the places that the error of the mean allows."""
+    least, most = (show(end(spread.values), spread.stderr).partition(" ")[0] for end in (min, max))
+    count = f"{len(spread.seeds)} seeds"
+    return f"{count}, all alike" if min(spread.values) == max(spread.values) else f"{least} to {most}, {count}"
+
+
+def _ranking(claim: OrderingClaim, scores: Sequence[Score], spreads: Sequence[Spread]) -> str:
     parts = [f"{claim.runs[0]} {_bare(scores[0])}"]
     for run, before, score in zip(claim.runs[1:], scores, scores[1:], strict=False):
         sign = "<" if before.value < score.value else ">" if before.value > score.value else "="
         parts.append(f"{sign} {run} {_bare(score)}")
-    return " ".join(parts) + f" {claim.unit}"
+    means = f" (means over {len(spreads[0].seeds)} seeds)" if spreads else ""
+    return " ".join(parts) + f" {claim.unit}{means}"
 
 
 def show_step(step: Step) -> str:
-    """'k5 better than k1 by 0.29 ± 0.05 nats (paired, n = 500)'."""
-    how = f" (paired, n = {step.n:,})" if step.paired else " (error unknown)" if step.stderr is None else ""
+    """'k5 better than k1 by 0.29 ± 0.05 nats (paired, n = 500)', or '(paired, n = 500, 5 seeds)'."""
+    facts = [f"paired, n = {step.n:,}"] if step.paired else ["error unknown"] if step.stderr is None else []
+    facts += [f"{len(step.spread.seeds)} seeds"] if step.spread else []
+    how = f" ({', '.join(facts)})" if facts else ""
     if step.difference == 0:
         return f"{step.better} equals {step.worse}{how}"
     word = "better" if step.difference > 0 else "worse"

@@ -24,6 +24,9 @@ smaller than the errors).
 The rounding is added, not counted as one more random error: whatever the paper's value was before it was rounded, it
 lies within half of the last place, and the promise holds for each such value, not only on average over them.
 
+Where a run was made with several seeds, ours is the mean over them, and 2 × ours is what `referee.seeds.Spread.reach`
+says: twice the error over test examples, together with the error over seeds times a quantile of Student's distribution.
+
 Both errors are taken as independent. Ours and the paper's are often means over the same test examples, of which some
 are hard for both: the true error of the difference is then smaller, and the rule errs towards *inconclusive*. Where
 the paper states no error, its value is taken as it is printed.
@@ -36,6 +39,7 @@ from typing import Literal
 
 from common.records import Score
 from referee.schema import ValueClaim
+from referee.seeds import Spread, student
 
 ERRORS = 2.0
 """How many standard errors either way are allowed for, in every verdict."""
@@ -76,27 +80,33 @@ class Shortfall:
         return "reproduced" if self.low <= 0 else "within tolerance"
 
 
-def shortfall(claim: ValueClaim, score: Score) -> Shortfall:
-    """By how much a score falls short of what the paper prints, with the errors of both."""
+def shortfall(claim: ValueClaim, score: Score, spread: Spread | None = None) -> Shortfall:
+    """By how much a score falls short of what the paper prints, with the errors of both.
+
+    Args:
+        score: of one seed, or the mean over several.
+        spread: over these seeds; None for one.
+    """
     above = Decimal(repr(score.value)) - claim.paper_value
     by = {"lower": above, "higher": -above, "near": abs(above)}[claim.direction]
-    ours, paper, half_place = errors(claim, score)
+    ours, paper, half_place = errors(claim, score, spread)
     low = high = None
     if ours is not None:
-        half = ERRORS * math.hypot(ours, paper) + half_place
+        half = math.hypot(reach(ours, spread), ERRORS * paper) + half_place
         low, high = float(by) - half, float(by) + half
     same = ours == paper == 0 and abs(by) <= Decimal(half_place)
     return Shortfall(float(by), low, high, float(claim.tolerance), claim.direction == "near", same)
 
 
-def errors(claim: ValueClaim, score: Score) -> tuple[float | None, float, float]:
+def errors(claim: ValueClaim, score: Score, spread: Spread | None = None) -> tuple[float | None, float, float]:
     """Our standard error (None: unknown), the paper's (0 where it states none), and half of the last printed place.
 
-    A score of kind "exact" without an error is known exactly. If it is a whole number, and what the paper prints is
-    one, both are counts, which nobody has rounded.
+    A score of kind "exact" without an error is known exactly. If it is a whole number (with every seed), and what the
+    paper prints is one, both are counts, which nobody has rounded.
     """
     ours = 0.0 if score.stderr is None and score.kind == "exact" else score.stderr
-    counts = score.stderr is None and score.kind == "exact" and float(score.value).is_integer()
+    values = spread.values if spread and spread.evaluation == 0 else (score.value,) if score.stderr is None else ()
+    counts = score.kind == "exact" and bool(values) and all(float(value).is_integer() for value in values)
     exponent = claim.paper_value.as_tuple().exponent
     assert isinstance(exponent, int)
     half_place = (
@@ -105,15 +115,43 @@ def errors(claim: ValueClaim, score: Score) -> tuple[float | None, float, float]
     return ours, float(claim.paper_stderr or 0), half_place
 
 
-def examples_needed(claim: ValueClaim, score: Score) -> float | None:
+def reach(ours: float, spread: Spread | None = None) -> float:
+    """How far ours may be off: `ERRORS` standard errors, or what stands for them where ours is a mean over seeds."""
+    far = spread.reach(ERRORS) if spread is not None else None
+    return ERRORS * ours if far is None else far
+
+
+def examples_needed(claim: ValueClaim, score: Score, spread: Spread | None = None) -> float | None:
     """Of about how many examples our value would have to be a mean for the tolerance to lie outside the interval.
 
-    As the square root of their number, our error falls; the value and the paper's error are taken to stay as they are.
-    None where no number of examples is enough: the paper's error and rounding alone span what is between.
+    As the square root of their number, our error over examples falls; the value, the paper's error and what seeds
+    differ by are taken to stay as they are. None where no number of examples is enough: these alone span what is
+    between.
     """
-    ours, paper, half_place = errors(claim, score)
-    found = shortfall(claim, score)
-    room = (abs(found.tolerance - found.by) - half_place) / ERRORS
-    if not ours or room <= paper:
+    evaluation, paper, _ = errors(claim, score, spread)
+    seeds = 0.0
+    if spread is not None:
+        evaluation, seeds = spread.evaluation, student(ERRORS, len(spread.values) - 1) * spread.between / ERRORS
+    room = _room(claim, score, spread)
+    if not evaluation or room <= math.hypot(paper, seeds):
         return None
-    return score.n * ours**2 / (room**2 - paper**2)
+    return score.n * evaluation**2 / (room**2 - paper**2 - seeds**2)
+
+
+def seeds_needed(claim: ValueClaim, score: Score, spread: Spread) -> int | None:
+    """How many seeds it would take for the tolerance to lie outside the interval, differing as these do.
+
+    None where a hundred are not enough.
+    """
+    if spread.evaluation is None:
+        return None
+    _, paper, _ = errors(claim, score, spread)
+    left = ERRORS**2 * (max(0.0, _room(claim, score, spread)) ** 2 - paper**2 - spread.evaluation**2)
+    sd = spread.between * math.sqrt(len(spread.values))
+    return next((m for m in range(2, 101) if (student(ERRORS, m - 1) * sd) ** 2 < m * left), None)
+
+
+def _room(claim: ValueClaim, score: Score, spread: Spread | None) -> float:
+    """How many of all errors together there is room for between what ours falls short by and the tolerance."""
+    found = shortfall(claim, score, spread)
+    return (abs(found.tolerance - found.by) - errors(claim, score, spread)[2]) / ERRORS
