@@ -254,12 +254,25 @@ class Borrowed(Part):
     what: Text
 
 
+class Needs(Part):
+    """What one run of a preset wants of a scheduler; flags of `referee run --on` win, and defaults fill the rest."""
+
+    gpus: Annotated[int, Field(ge=0, le=64)] | None = None
+    cpus: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Cores of each process; with several GPUs there is a process for each."""
+    memory_gb: Annotated[Number, Field(gt=0)] | None = None
+    minutes: Annotated[int, Field(ge=1)] | None = None
+    """At a stretch: a run that takes longer saves, is queued again and continues."""
+
+
 class Compute(Part):
-    """What the results took."""
+    """What the results took, and what a scheduler is asked for."""
 
     hardware: Text
     wall_hours: Annotated[Number, Field(ge=0)] | None = None
     note: Text | None = None
+    presets: dict[Text, Needs] = {}
+    """preset -> what each of its runs wants."""
 
 
 class ProjectFile(Part):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, heard but not obeyed at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1 (by which schedulers say that time is nearly up), heard but not obeyed at once."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ def stop_signals() -> Iterator[list[str]]:
         received.append("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
         signal.signal(number, before[number])
 
-    before: dict[int, Any] = {
-        number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+    before: dict[int, Any] = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
     try:
         for number in before:
             signal.signal(number, note)
