@@ -24,7 +24,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist
 
 from common.records import Score
 
@@ -49,12 +49,13 @@ class Spread:
 
     @property
     def mean(self) -> float:
-        return fmean(self.values)
+        return math.fsum(self.values) / len(self.values)
 
     @property
     def between(self) -> float:
         """Standard error of the mean over seeds, from how much they differ."""
-        return stdev(self.values) / math.sqrt(len(self.values))
+        m, mean = len(self.values), self.mean
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in self.values) / (m - 1) / m)
 
     @property
     def stderr(self) -> float | None:
@@ -76,7 +77,7 @@ def over_seeds(scores: Mapping[int, Score]) -> Spread:
     """The spread of one score over seeds: seed -> score."""
     known = [_error(score) for score in scores.values()]
     errors = [error for error in known if error is not None]
-    evaluation = math.sqrt(fmean(error**2 for error in errors)) if len(errors) == len(known) else None
+    evaluation = math.sqrt(math.fsum(error**2 for error in errors) / len(known)) if len(errors) == len(known) else None
     return Spread(tuple(scores), tuple(score.value for score in scores.values()), evaluation)
 
 
