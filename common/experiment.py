@@ -2,7 +2,9 @@
 
 A paper's file `projects/<paper>/<paper>.py` is a plain module. What it offers to be run is written down in `Paper`
 below; nothing has to be inherited or registered. `execute` carries one run through its stages, each of which is
-skipped when it is already done: train (resumed where it was interrupted), evaluate, illustrate, record.
+skipped when it is already done: train (resumed where it was interrupted), evaluate, illustrate, record. What of it
+decides numbers is in `prepare` and `measure`, which count for the digest of a paper's code (`common.digest`); the rest
+keeps the books.
 """
 
 import dataclasses
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from common import records
 from common.data import Data
+from common.digest import code_digest
 from common.errors import CheckpointError, ConfigError, nearest
 from common.probes import ProbeResult
 from common.records import Record, Score
@@ -113,27 +116,22 @@ def execute(
         CheckpointError: the folder holds an unfinished run of another configuration or of other code.
         UserError: whatever stopped the run; its folder then holds all it takes to continue.
     """
-    code_digest = records.code_digest(Path(paper.__file__))
+    code = code_digest(Path(paper.__file__))
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
     main = distributed.is_main()
-    if finished := _finished(directory, plain, code_digest):
+    if finished := _finished(directory, plain, code):
         return finished, True
     if main:
-        _settle(directory, plain, code_digest)
+        _settle(directory, plain)
     distributed.barrier()
 
-    # Denormal numbers (in float32, below 1e-38) count as zero: a processor is some ten times slower at them, and they
-    # do come up (the normalised weights of poor samples in an importance-weighted gradient). Here, before the first
-    # parallel operation of the run's process: a thread takes the setting over when it begins, and never again.
-    torch.set_flush_denormal(True)
-    torch.manual_seed(config.seed)
-    identity = {**plain, "code_digest": code_digest}
+    prepare(config)
+    identity = {**plain, "code_digest": code}
     run = Run(directory, device, config=identity, seed=config.seed, progress=progress and main)
     model = paper.train(config, run)
     if main:  # the other processes have nothing left to add
         start = time.perf_counter()
-        model.eval()
-        scores = paper.evaluate(config, model, run)
+        scores = measure(paper.evaluate, config, model, run)
         run.timings_s["evaluate"] = time.perf_counter() - start
         paper.illustrate(config, model, run)
         _save_weights(model, directory / "weights.safetensors")
@@ -147,7 +145,7 @@ def execute(
             scores=scores,
             seed=config.seed,
             steps=run.steps,
-            code_digest=code_digest,
+            code_digest=code,
             git_sha=records.git_sha(Path(paper.__file__).parent),
             data_sha256=dict(run.data),
             environment=records.environment(),
@@ -161,6 +159,21 @@ def execute(
         (directory / "checkpoint.pt").unlink(missing_ok=True)
     distributed.barrier()
     return Record.load(directory), False
+
+
+def prepare(config: Any) -> None:
+    """Set what the numbers of a run depend on, before it computes any: how denormals count, and the seed."""
+    # Denormal numbers (in float32, below 1e-38) count as zero: a processor is some ten times slower at them, and they
+    # do come up (the normalised weights of poor samples in an importance-weighted gradient). Here, before the first
+    # parallel operation of the run's process: a thread takes the setting over when it begins, and never again.
+    torch.set_flush_denormal(True)
+    torch.manual_seed(config.seed)
+
+
+def measure(evaluate: Callable[..., list[Score]], config: Any, model: nn.Module, run: Run) -> list[Score]:
+    """The scores that a paper's `evaluate` gives a trained model, which is put into evaluation mode."""
+    model.eval()
+    return evaluate(config, model, run)
 
 
 def load_weights(model: nn.Module, path: Path) -> nn.Module:
@@ -183,15 +196,15 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     return model.eval()
 
 
-def _finished(directory: Path, config: dict[str, Any], code_digest: str) -> Record | None:
+def _finished(directory: Path, config: dict[str, Any], code: str) -> Record | None:
     """The record of the same configuration and code, if the run is done."""
     if not (directory / "record.json").exists():
         return None
     record = Record.load(directory)
-    return record if record.config == config and record.code_digest == code_digest else None
+    return record if record.config == config and record.code_digest == code else None
 
 
-def _settle(directory: Path, config: dict[str, Any], code_digest: str) -> None:
+def _settle(directory: Path, config: dict[str, Any]) -> None:
     """Make the folder ready: put an outdated finished run aside, write down what this one is."""
     if (directory / "record.json").exists():
         aside = directory.with_name(f".{directory.name}.outdated")

@@ -14,20 +14,14 @@ A finished run is a folder:
 folders. It does not import torch, so that commands which only read files stay fast.
 """
 
-import ast
 import dataclasses
-import hashlib
-import io
 import json
 import os
 import platform
 import re
 import subprocess
-import tokenize
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -258,155 +252,6 @@ def write_text(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
-
-
-# -- What a number depends on -----------------------------------------------------------------------------------------
-
-NO_INFLUENCE = {
-    "common.plotting",  # shows results
-    "common.probes",  # examines models
-    "common.errors",  # words
-    "common.records",  # writes down what came out
-    "common.data.registry",  # finds data sets, whose content is verified by a digest of its own
-    "common.data.sources",
-    "common.data.formats",
-    "common.training.log",
-    "common.training.progress",
-    "common.training.stop",
-}
-"""Modules that cannot change a number, or whose work is verified otherwise: left out of the code digest."""
-
-INTERFACE = frozenset({"Config", "build", "train", "evaluate", "illustrate"})
-"""What `common.experiment` takes from a paper's file to make a record."""
-
-
-def code_digest(paper_file: Path) -> str:
-    """A digest of the code a run's numbers depend on: the paper's file and all of the repository that it imports.
-
-    Comments, docstrings and blank lines do not count, nor do the modules in `NO_INFLUENCE`, nor the paper's `PRESETS`
-    and `PROBES` with what only they use, since a record holds the configuration it came from; so a record goes stale
-    when the code that made it changes, and only then.
-    """
-    paper_file = paper_file.resolve()
-    root = paper_file.parents[2]
-    digest = hashlib.sha256()
-    for path in sorted(_local_imports(paper_file, root)):
-        source = path.read_text(encoding="utf-8")
-        if path == paper_file:
-            source = _without(("PRESETS", "PROBES"), source)
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(_without_prose(source).encode() + b"\0")
-    return digest.hexdigest()
-
-
-def file_digests(files: Iterable[Path], root: Path) -> dict[str, str]:
-    """Digests of these files and of all of `common` that they import, by path from the root; prose does not count, nor
-    do the modules in `NO_INFLUENCE`."""
-    every = {path for file in files for path in _local_imports(file.resolve(), root.resolve())}
-    digests = {}
-    for path in sorted(every):
-        source = _without_prose(path.read_text(encoding="utf-8"))
-        digests[path.relative_to(root.resolve()).as_posix()] = hashlib.sha256(source.encode()).hexdigest()
-    return digests
-
-
-def _local_imports(start: Path, root: Path) -> set[Path]:
-    """The file and, transitively, the files of `common` that it imports."""
-    seen: set[Path] = set()
-    todo = [start]
-    while todo:
-        path = todo.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        for module in _imported(path.read_text(encoding="utf-8")):
-            parts = module.split(".")
-            if parts[0] != "common" or any(".".join(parts[: i + 1]) in NO_INFLUENCE for i in range(len(parts))):
-                continue
-            base = root.joinpath(*parts)
-            todo += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
-    return seen
-
-
-@lru_cache(maxsize=256)  # many papers import the same modules
-def _imported(source: str) -> tuple[str, ...]:
-    """The modules that source text imports, and what may be modules in them."""
-    modules: list[str] = []
-    for node in ast.walk(_parsed(source)):
-        if isinstance(node, ast.Import):
-            modules += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(modules)
-
-
-@lru_cache(maxsize=1)  # a paper's file is asked for its imports, then for its definitions
-def _parsed(source: str) -> ast.Module:
-    return ast.parse(source)
-
-
-def _without(names: Iterable[str], source: str) -> str:
-    """Source text without the definitions of these names, nor those that only they use.
-
-    A definition is a function, a class or an assignment to plain names, at the top of the file. What is used
-    elsewhere stays, and so does a paper's interface.
-    """
-    defines: dict[ast.stmt, set[str]] = {}
-    uses: dict[ast.stmt, set[str]] = {}
-    for statement in _parsed(source).body:
-        match statement:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                defines[statement] = {name}
-            case ast.Assign(targets=targets) if all(isinstance(t, ast.Name) for t in targets):
-                defines[statement] = {t.id for t in targets if isinstance(t, ast.Name)}
-            case ast.AnnAssign(target=ast.Name(id=name)):
-                defines[statement] = {name}
-            case _:
-                defines[statement] = set()
-        every = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-        uses[statement] = every - defines[statement]
-
-    owners: dict[str, list[ast.stmt]] = {}
-    for statement, defined in defines.items():
-        for name in defined:
-            owners.setdefault(name, []).append(statement)
-    users = Counter(name for used in uses.values() for name in used)
-    leaving, asked = set[ast.stmt](), set(names)
-    todo = [s for name in asked for s in owners.get(name, ())]
-    while todo:
-        s = todo.pop()
-        if s in leaving or not defines[s] <= asked or any(users[n] or n in INTERFACE for n in defines[s]):
-            continue
-        leaving.add(s)
-        for name in uses[s]:
-            asked.add(name)
-            users[name] -= 1
-            if not users[name]:
-                todo += owners.get(name, ())
-    lines = source.splitlines()
-    for s in leaving:
-        first = min([s.lineno, *(d.lineno for d in getattr(s, "decorator_list", []))])
-        lines[first - 1 : s.end_lineno] = [""] * ((s.end_lineno or s.lineno) - first + 1)
-    return "\n".join(lines) + "\n"
-
-
-@lru_cache(maxsize=256)
-def _without_prose(source: str) -> str:
-    """Source text without comments, docstrings and blank lines; the rest is kept to the letter."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        if not isinstance(body, list):
-            continue
-        for statement in body:  # a bare string is a docstring wherever it stands
-            match statement:
-                case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=int(last)):
-                    lines[first - 1 : last] = [""] * (last - first + 1)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def git_sha(root: Path) -> str:

@@ -25,8 +25,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from common.digest import code_digest
 from common.errors import UserError
-from common.records import code_digest, write_text
+from common.records import write_text
 from referee.documents import pattern, read_text, read_yaml, refuse
 from referee.project import HANDLE, Project, UsageError, find_project, find_root
 from referee.reviews import Finding, Place, Review, load_review, match

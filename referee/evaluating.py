@@ -25,9 +25,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from common.digest import code_digest
 from common.errors import CheckpointError, ConfigError, DataError, nearest
 from common.evaluation import metrics
-from common.records import Record, Score, code_digest, environment, git_sha, hardware
+from common.records import Record, Score, environment, git_sha, hardware
 from referee.project import Project, UsageError, find_project, find_root
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common import records
+from common.digest import code_digest
 from common.errors import RecordError
 from referee.project import Project
 
@@ -45,16 +46,13 @@ class ProbeRun:
     finished: str  # UTC, ISO 8601
 
 
-def probe_digest(project: Project, code: str) -> str:
+def probe_digest(project: Project) -> str:
     """A digest of what a project's probes look at: its code and its instances, not the probes. Comments do not count.
-
-    Args:
-        code: the paper's code digest (`records.code_digest`).
 
     Raises:
         SyntaxError: a file is not Python.
     """
-    digest = hashlib.sha256(code.encode())
+    digest = hashlib.sha256(code_digest(project.paper_file, leaving=()).encode())
     digest.update(ast.unparse(ast.parse(project.paper_file.read_text(encoding="utf-8"))).encode())
     return digest.hexdigest()
 
@@ -66,7 +64,7 @@ def save_probes(project: Project, results: Sequence[Mapping[str, Any]], finished
         "project": project.name,
         "finished": finished,
         "git_sha": records.git_sha(project.root),
-        "digest": probe_digest(project, records.code_digest(project.paper_file)),
+        "digest": probe_digest(project),
         "environment": records.environment(),
         "probes": list(results),
     }

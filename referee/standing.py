@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.digest import code_digest
 from common.errors import RecordError
-from common.records import Record, code_digest, folder_seed, read_examples
+from common.records import Record, folder_seed, read_examples
 from referee.project import Project
 from referee.schema import ProjectFile
 from referee.verdicts import Evidence, Verdict, judge
@@ -126,7 +127,7 @@ def not_a_replicate(own: Record, other: Record, folder: str) -> str:
     seed = folder_seed(folder)
     again = f"Run it again: referee run {own.project} --preset {own.preset} --only {own.run} --seeds {seed} --fresh."
     if other.seed != seed or other.config.get("seed") != seed:
-        return f"its seed is {other.config.get('seed')}, the folder says {seed}. {again}"
+        return f"its seed is {json.dumps(other.config.get('seed'))[:40]}, the folder says {seed}. {again}"
     if other.seed == own.seed:
         return f"its seed is that of the preset, whose record is in the folder above. Delete {folder}."
     differ = sorted(
@@ -137,5 +138,5 @@ def not_a_replicate(own: Record, other: Record, folder: str) -> str:
     if differ:
         name = differ[0]
         ours, its = json.dumps(own.config.get(name))[:60], json.dumps(other.config.get(name))[:60]
-        return f"it ran with {name} = {its}, the run beside it, of the preset's own seed, with {ours}. {again}"
+        return f"it ran with {name[:60]} = {its}, the run beside it, of the preset's own seed, with {ours}. {again}"
     return ""

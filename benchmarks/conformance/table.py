@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from benchmarks.conformance.metrics import METRICS
 from common import records
+from common.digest import file_digests
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -223,7 +224,7 @@ def digests(root: Path = ROOT) -> dict[str, str]:
     """Of the code that decides the table: the metrics', and the rows' own."""
     metrics = {root.joinpath(*metric.function.split(".")[:-1]).with_suffix(".py") for metric in METRICS.values()}
     rows = (root / "benchmarks" / "conformance").glob("*.py")
-    found = records.file_digests({*metrics, *rows}, root)
+    found = file_digests({*metrics, *rows}, root)
     kept = ("common/evaluation/", "benchmarks/conformance/")
     named = {path.relative_to(root).as_posix() for path in metrics}
     return {path: digest for path, digest in found.items() if path.startswith(kept) or path in named}

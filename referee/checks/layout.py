@@ -5,7 +5,7 @@ import keyword
 import sys
 from collections.abc import Iterator
 
-from common.records import INTERFACE
+from common.digest import INTERFACE
 from referee.checks.base import FROM_V1, WARN_FROM_V1, Found, Submission, check, register_reading
 from referee.checks.reading import LOCAL_PATH, MAX_SOURCE, MAX_TEXT, Unreadable, line_of, parse_python, read_text
 from referee.project import PAPER_NAME

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from common.records import PRESETS_ORDER
+from common.records import PRESETS_ORDER, folder_seed
 from referee.intervals import interval_picture
 from referee.plots import Series
 from referee.probed import ProbeRun, probe_digest, show_number
@@ -44,7 +44,7 @@ from referee.site.pictures import shown
 from referee.site.readme import DEVIATIONS, KNOW, RESULTS, RUN, read
 from referee.site.writing import SLUGS, picture, png_size, render
 from referee.standing import Standing, figure_file
-from referee.verdicts import Verdict, minus, show_step
+from referee.verdicts import Evidence, Verdict, minus, show_step
 
 MAX_PICTURES = 40
 
@@ -87,7 +87,8 @@ def page(site: Site, s: Standing) -> Page:
     first = shown(s)
     readme = read(s.project, site.repository)
     frozen = site.freeze(name)
-    records = [e for runs in s.evidence.values() for e in runs.values()]
+    own = [e for runs in s.evidence.values() for e in runs.values()]
+    records = [each for e in own for each in (e, *e.others)]
     command, takes = how_to_run(s)
     probes = site.probes.get(name)
     text = render(
@@ -117,7 +118,8 @@ def page(site: Site, s: Standing) -> Page:
         settled_by=frozen.commit.short if frozen else None,
         stale=sorted({run for v in s.verdicts if v.stale for run in v.runs}),
         newest=max((e.record.finished[:10] for e in records), default=None),
-        records=len(records),
+        records=len(own),
+        seeds=_seeds(own),
         command=command,
         takes=takes,
         probes=probes.probes if probes else (),
@@ -147,6 +149,7 @@ def page(site: Site, s: Standing) -> Page:
         beside=lambda path: quote(path.removeprefix("projects/")),
         judged_where=judged_where,
         run_again=run_again,
+        run_of=_run_of,
         begin=begin,
         worth_saying=worth_saying,
         interval_picture=interval_picture,
@@ -159,6 +162,21 @@ def page(site: Site, s: Standing) -> Page:
     files: dict[str, bytes | Path] = {p.path: p.file for p in pictures}
     files |= {e.path.removeprefix("projects/"): site.root / e.path for e in records}
     return Page(f"projects/{name}.md", _unfenced(text), _under("projects/", files))
+
+
+def _seeds(runs: Sequence[Evidence]) -> str:
+    """'one seed a run', 'several seeds of 2 runs, one of the others'."""
+    several = sum(bool(e.others) for e in runs)
+    if not several:
+        return "one seed a run"
+    return "several seeds a run" if several == len(runs) else f"several seeds of {several} of them"
+
+
+def _run_of(path: str) -> str:
+    """The run that a record is of, by its path; with the seed where it is not the preset's own."""
+    *_, run, folder, _ = path.split("/")
+    seed = folder_seed(folder)
+    return folder if seed is None else f"{run}, seed {seed}"
 
 
 def _under(folder: str, files: dict[str, bytes | Path]) -> dict[str, bytes | Path]:
@@ -232,7 +250,7 @@ def _probed(s: Standing, run: ProbeRun | None) -> dict[str, Any] | None:
     if run is None:
         return None
     try:
-        stale = s.digest is None or probe_digest(s.project, s.digest) != run.digest
+        stale = s.digest is None or probe_digest(s.project) != run.digest
     except (OSError, SyntaxError, UnicodeDecodeError):
         stale = True
     return {"day": run.finished[:10], "stale": stale, "passed": sum(p.passed for p in run.probes)}

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from common.records import Record, Score, code_digest, write_examples, write_text
+from common.digest import code_digest
+from common.records import Record, Score, write_examples, write_text
 from referee import tables
 from referee.project import Project
 from referee.standing import standing

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from common.records import Record, code_digest
+from common.digest import code_digest
+from common.records import Record
 from referee import calibrate, measuring
 from referee.calibrate import CalibrationError, Key, Mutation, Planted, compare, copy_tracked, corpus, draw, plant
 from referee.checklist import load_checklist

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from common.records import Record, Score, code_digest, write_examples
+from common.digest import code_digest
+from common.records import Record, Score, write_examples
 from referee.checklist import load_checklist
 
 ROOT = Path(__file__).parents[2]
