@@ -26,13 +26,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Dot:
-    """One row of a dot chart: a value with its error, and the value it is compared with."""
+    """One row of a dot chart: a value with its error, the value it is compared with, and those it is the mean of."""
 
     label: str
     value: float
     stderr: float | None
     reference: float | None = None
     reference_stderr: float | None = None
+    values: tuple[float, ...] = ()  # one of each seed
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -158,7 +159,10 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
 
 
 def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key: str) -> Markup:
-    """One row a run: the value with two standard errors either way; a ring marks the paper's value, with its own."""
+    """One row a run: the value with two standard errors either way; a ring marks the paper's value, with its own.
+
+    Above a mean over seeds stands a small mark for each of them.
+    """
     if not dots:
         return Markup("")
     narrow = width < 500
@@ -172,6 +176,7 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key:
     spans += [
         d.reference + sign * 2 * (d.reference_stderr or 0) for d in dots if d.reference is not None for sign in (-1, 1)
     ]
+    spans += [value for d in dots for value in d.values]
     margin = 0.06 * (max(spans) - min(spans)) or abs(spans[0]) * 0.05 or 1.0
     x0, x1 = min(spans) - margin, max(spans) + margin
 
@@ -212,6 +217,8 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_label: str, width: int, key:
         if d.stderr:
             low, high = px(d.value - 2 * d.stderr), px(d.value + 2 * d.stderr)
             out.append(f'<line class="error" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        for x in map(px, d.values):
+            out.append(f'<line class="seed" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 11:.1f}" y2="{y - 6:.1f}"/>')
         out.append(f'<circle class="dot" cx="{px(d.value):.1f}" cy="{y:.1f}" r="5"/>')
     out.append("</svg>")
     return Markup("".join(out))

@@ -11,7 +11,7 @@ import math
 import re
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from referee.schema import METRICS, FigureClaim, find_metric, metric_called
 from referee.show import AMENDED, KINDS, MARKS, amendments, duration, judged_where, shortfall_in_words, summary
 from referee.standing import Standing, figure_file, standing
 from referee.tables import added_up, hardware_line
-from referee.verdicts import Evidence, Verdict, show, show_score, show_step
+from referee.verdicts import Evidence, Verdict, all_scores, show, show_score, show_spread, show_step
 
 WIDE, NARROW = 880, 350  # pixels of the two versions of a chart
 MAX_PICTURE = 3 * 1024 * 1024
@@ -190,16 +190,22 @@ def how_far(s: Standing) -> list[str]:
             rest = f" ({share} %)"
         elif preset != "paper":
             rest = "; none of these ran at preset paper, with the paper's own schedule"
-        seeds = sorted({r.seed for r in runs.values()})
-        which = ", ".join(map(str, seeds))
         count = f"{len(group)} ordering{'s' * (len(group) > 1)}"
         trained = any(r.steps for r in runs.values())
         how_long = f"{steps} training steps{rest}" if trained else "nothing trained, but taken from another project"
-        said.append(
-            f"{count} judged at preset {preset}: {how_long}. One seed each ({which}); "
-            "± is over test examples, not over seeds."
-        )
+        said.append(f"{count} judged at preset {preset}: {how_long}. {_over_seeds(group, runs)}")
     return said
+
+
+def _over_seeds(group: Sequence[Verdict], runs: Mapping[str, Record]) -> str:
+    """How many seeds these orderings were judged by, and what their errors therefore cover."""
+    several = sorted({len(v.seeds) for v in group if v.seeds})
+    if not several:
+        which = ", ".join(map(str, sorted({r.seed for r in runs.values()})))
+        return f"One seed each ({which}); ± is over test examples, not over seeds."
+    if all(v.seeds for v in group):
+        return f"Means over {_range(several)} seeds; ± is over seeds and test examples."
+    return f"Some are means over {_range(several)} seeds, with their errors; the others are of one seed each."
 
 
 def _range(numbers: Sequence[int]) -> str:
@@ -231,7 +237,7 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
     }
     found: dict[tuple[str, str, tuple[str, ...]], list[Dot]] = {}
     for run, evidence in s.evidence[preset].items():
-        for score in evidence.record.scores:
+        for own, (score, spread) in zip(evidence.record.scores, all_scores(evidence), strict=True):
             if find_metric(score.name) and score.split == "test":
                 data = _datasets(evidence.record)
                 reference = next(
@@ -242,8 +248,9 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
                     ),
                     (None, None),
                 )
-                dot = Dot(run, score.value, score.stderr, *reference)
-                found.setdefault((score.name, data, parts_of(evidence.record, score)), []).append(dot)
+                values = spread.values if spread else ()
+                dot = Dot(run, score.value, score.stderr, reference[0], reference[1], values)
+                found.setdefault((score.name, data, parts_of(evidence.record, own)), []).append(dot)
     paired = {v.metric for v in s.verdicts if any(step.paired for step in v.steps)}
     charts = []
     for number, ((name, data, parts), dots) in enumerate(found.items()):
@@ -269,6 +276,9 @@ def runs_compared(s: Standing, preset: str | None) -> list[dict[str, Any]]:
         errors = any(d.stderr for d in dots)
         if errors:
             caption += " Bars are two standard errors either way, of each run by itself."
+        if seeds := sorted({len(d.values) for d in dots if d.values}):
+            caption += f" Where a run was made with several seeds ({_range(seeds)}), the dot is their mean, with the "
+            caption += "errors of seeds and of test examples; the small marks above it are the seeds."
         charts.append(
             {
                 "caption": caption,
@@ -403,13 +413,14 @@ def read_picture(path: Path) -> dict[str, Any] | None:
 def score_rows(preset: str, runs: dict[str, Evidence] | Any) -> dict[str, Any]:
     rows = []
     for run, evidence in runs.items():
-        for i, score in enumerate(evidence.record.scores):
+        for i, (score, spread) in enumerate(all_scores(evidence)):
             rows.append(
                 {
                     "run": run if i == 0 else "",
                     "span": len(evidence.record.scores),
                     "score": score,
                     "value": show_score(score),
+                    "spread": show_spread(spread) if spread else "",
                 }
             )
     return {"preset": preset, "rows": rows}
@@ -424,6 +435,7 @@ def how_run(evidence: Evidence) -> dict[str, Any]:
         "hardware": hardware_line(record.hardware),
         "wall": duration(record.wall_s),
         "timings": ", ".join(f"{stage} {duration(t)}" for stage, t in record.timings_s.items()),
+        "others": evidence.others,  # the same with other seeds
     }
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from common.records import Record
 from referee.project import find_project, find_root, paper_names
 from referee.standing import Standing, standing
-from referee.verdicts import Status, Verdict, show_score, show_shortfall, show_step
+from referee.verdicts import Evidence, Status, Verdict, all_scores, show_over_seeds, show_shortfall, show_step
 
 MARKS: dict[Status, tuple[str, str]] = {
     "reproduced": ("✓", "bold green"),
@@ -194,6 +194,8 @@ def _print_values(out: Console, values: Sequence[Verdict], marked: Container[str
                 paper = paper.replace(" ± ", "\n± ")  # on a line of its own, since ours has to fit beside it
             said = Text.assemble(paper, (" *" if v.certainty == "mem" else "", "dim"))
             ours = v.ours.removesuffix(v.other_data)
+            if not wide:
+                ours = ours.replace(" (", "\n(")  # over seeds
             table.add_row(
                 verdict_text(v), Text(_name(v, marked)), said, Text(ours), *([Text(v.source)] if wide else [])
             )
@@ -264,15 +266,23 @@ def summary(verdicts: Iterable[Verdict]) -> str:
 
 
 def print_scores(records: Sequence[Record]) -> None:
-    """What came out of some runs, one line a score; below it how each was measured."""
+    """What came out of some runs, one line a score; below it how each was measured.
+
+    Of a run that was made with several seeds, the mean over them.
+    """
     table = plain_table()
     for column in ("run", "score", "value", "n", "time"):
         table.add_column(column, no_wrap=True, justify="left" if column in ("run", "score") else "right")
-    measured: dict[str, dict[str, None]] = {}  # protocol -> the scores it is of, in order
+    by_run: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
-        for i, score in enumerate(record.scores):
-            run, took = (record.run, duration(record.wall_s)) if i == 0 else ("", "")
-            cells = (run, score.name, f"{show_score(score)} {score.unit}", f"{score.n:,}", took)
+        by_run.setdefault((record.project, record.preset, record.run), []).append(record)
+    measured: dict[str, dict[str, None]] = {}  # protocol -> the scores it is of, in order
+    for own, *others in by_run.values():
+        evidence = Evidence(own, "", others=tuple(Evidence(other, "") for other in others))
+        name = f"{own.run}, {1 + len(others)} seeds" if others else own.run
+        for i, (score, spread) in enumerate(all_scores(evidence)):
+            run, took = (name, duration(own.wall_s + sum(o.wall_s for o in others))) if i == 0 else ("", "")
+            cells = (run, score.name, show_over_seeds(score, spread), f"{score.n:,}", took)
             table.add_row(*(Text(cell) for cell in cells))
             measured.setdefault(score.protocol, {})[score.name] = None
     out = console()

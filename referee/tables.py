@@ -23,7 +23,7 @@ from referee.history import History
 from referee.project import Project, find_project, find_root, paper_names
 from referee.show import AMENDED, KINDS, MARKS, TOO_GOOD, amended, amendments, duration, in_words, summary
 from referee.standing import Standing, standing
-from referee.verdicts import Verdict, show_score
+from referee.verdicts import Verdict, all_scores, show_over_seeds
 
 MARKER = re.compile(r"^<!-- (/?)referee:([\w-]+) -->[ \t]*$", re.MULTILINE)
 
@@ -208,8 +208,8 @@ def results_table(s: Standing) -> str:
     for preset in _ordered(s):
         for run, evidence in s.evidence[preset].items():
             record = evidence.record
-            for i, score in enumerate(record.scores):
-                value = f"{show_score(score)} {score.unit}"
+            for i, (score, spread) in enumerate(all_scores(evidence)):
+                value = show_over_seeds(score, spread)
                 first = [preset, _link(run, s, evidence.path)] if i == 0 else ["", ""]
                 rows.append(
                     [*first, code(score.name), md(value), f"{score.n:,}", md(score.protocol), f"{record.steps:,}"]

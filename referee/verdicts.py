@@ -439,6 +439,11 @@ def averaged(evidence: Evidence, score: Score) -> tuple[Score, Spread | None, li
     return (spread.of(score) if spread else score), spread, notes
 
 
+def all_scores(evidence: Evidence) -> list[tuple[Score, Spread | None]]:
+    """Every score of a run, as the mean over its seeds where there are several."""
+    return [averaged(evidence, score)[:2] for score in evidence.record.scores]
+
+
 def scores_by_seed(evidence: Evidence, score: Score) -> dict[int, Score]:
     """What a score of a run's own seed is with each of its seeds: where it was measured alike, on the same data."""
 

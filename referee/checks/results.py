@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import RecordError, UserError, nearest
-from common.records import PRESETS_ORDER, Record, Score, read_examples
+from common.records import PRESETS_ORDER, Record, Score, folder_seed, read_examples
 from referee.checks.base import FROM_V1, NOTE_FROM_V1, WARN_FROM_V1, Found, Submission, check
 from referee.checks.reading import (
     MAX_TEXT,
@@ -26,7 +26,9 @@ from referee.checks.reading import (
     safetensors_header,
 )
 from referee.schema import find_metric
+from referee.seeds import show_seeds
 from referee.stages import declared
+from referee.standing import not_a_replicate
 
 MAX_RECORD = 256 * 1024  # bytes
 MAX_EXAMPLES = 4 * 1024 * 1024
@@ -56,19 +58,29 @@ ADDRESS = re.compile(r"([a-z][a-z0-9_]{0,63})/([a-z]{1,20})/([A-Za-z0-9][A-Za-z0
 def records(submission: Submission) -> dict[Path, Record | str]:
     """The published records by file; for one that cannot be used, the reason instead."""
     if "records" not in submission.cache:
-        paths = [e.path for e in submission.files(".json") if _is_record(submission, e.path)]
-        submission.cache["records"] = {path: _record(submission, path) for path in paths}
+        found: dict[Path, Record | str] = {}
+        for entry in submission.files(".json"):  # sorted: a run's own record comes before those of its other seeds
+            if _is_record(submission, entry.path):
+                found[entry.path] = _record(submission, entry.path, found)
+        submission.cache["records"] = found
     known: dict[Path, Record | str] = submission.cache["records"]
     return known
 
 
 def _is_record(submission: Submission, path: Path) -> bool:
+    """Whether a file is a run's record: results/<preset>/<run>/record.json, or in a folder seed-<s> of that."""
     parts = path.relative_to(submission.project.folder).parts
-    return len(parts) == 4 and parts[0] == "results" and parts[3] == "record.json"
+    in_place = len(parts) == 4 or (len(parts) == 5 and folder_seed(parts[3]) is not None)
+    return in_place and parts[0] == "results" and parts[-1] == "record.json"
 
 
-def _record(submission: Submission, path: Path) -> Record | str:
-    preset, run = path.parts[-3], path.parts[-2]
+def _other_seed(submission: Submission, path: Path) -> bool:
+    """Whether a record lies in the folder of another seed than the preset's own."""
+    return len(path.relative_to(submission.project.folder).parts) == 5
+
+
+def _record(submission: Submission, path: Path, known: Mapping[Path, Record | str]) -> Record | str:
+    preset, run = path.relative_to(submission.project.folder).parts[1:3]
     try:
         raw = parse_json(read_text(path, MAX_RECORD))
         _flat(raw)
@@ -82,6 +94,12 @@ def _record(submission: Submission, path: Path) -> Record | str:
         return f"says it is the record of {'/'.join(says)[:120]}; put it where it belongs, or run it again."
     if preset not in PRESETS_ORDER:
         return f"lies under '{preset[:40]}', which is no preset ({', '.join(PRESETS_ORDER)}); move or delete it."
+    if _other_seed(submission, path):
+        own = known.get(path.parents[1] / "record.json")
+        if own is None:
+            return "is of another seed, and there is no record of the preset's own; publish that too, or delete this."
+        if isinstance(own, Record) and (why := not_a_replicate(own, record, path.parent.name)):
+            return why
     return record
 
 
@@ -138,7 +156,8 @@ def records_can_be_read(submission: Submission) -> Iterator[Found]:
             yield path, 1, record
     for entry in submission.files(".json"):
         if entry.path.name == "record.json" and not _is_record(submission, entry.path):
-            yield entry.path, 1, "lies in no run's folder; records are results/<preset>/<run>/record.json. Move it."
+            where = "results/<preset>/<run>/record.json, those of other seeds in seed-<s>/ of that folder"
+            yield entry.path, 1, f"lies in no run's folder; records are {where}. Move it."
 
 
 @check(
@@ -179,11 +198,15 @@ def claims_are_tried(submission: Submission) -> Iterator[Found]:
 def records_are_fresh(submission: Submission) -> Iterator[Found]:
     digest = submission.standing.digest
     stale: dict[str, list[str]] = {}
-    for _, record in usable(submission):
+    seeds: dict[str, set[int]] = {}
+    for path, record in usable(submission):
         if digest is not None and record.code_digest != digest:
-            stale.setdefault(record.preset, []).append(record.run)
+            other = _other_seed(submission, path)
+            stale.setdefault(record.preset, []).append(f"{record.run} seed {record.seed}" if other else record.run)
+            seeds.setdefault(record.preset, set()).add(record.seed)
     for preset, runs in stale.items():
-        command = f"referee run {submission.name} --preset {preset} --fresh --publish"
+        several = f" --seeds {show_seeds(sorted(seeds[preset]))}" if any(" seed " in run for run in runs) else ""
+        command = f"referee run {submission.name} --preset {preset}{several} --fresh --publish"
         message = f"stale, made by other code than the present: {', '.join(runs)}. Run '{command}'."
         yield submission.at(f"results/{preset}"), 1, message
 
@@ -433,6 +456,8 @@ def configurations_are_the_presets(submission: Submission) -> Iterator[Found]:
     presets = offered(submission).presets
     for path, record in usable(submission):
         settings = presets.get(record.preset, {}).get(record.run)
+        if settings is not None and _other_seed(submission, path):
+            settings = settings | {"seed": record.seed}
         if settings is None:
             message = f"the paper's file has no run '{record.run[:60]}' in preset '{record.preset}'"
             yield path, 1, f"{message}; add it, or delete the record."
@@ -454,6 +479,7 @@ def provenance_is_credible(submission: Submission) -> Iterator[Found]:
     soon = datetime.now(UTC) + timedelta(days=1)
     for path, record in usable(submission):
         only = f"--preset {record.preset} --only {shlex.quote(record.run)}"
+        only += f" --seeds {record.seed}" if _other_seed(submission, path) else ""
         again = f"'referee run {submission.name} {only} --fresh --publish'"  # without --fresh it is used again
         if not re.fullmatch(r"[0-9a-f]{40}\+?", record.git_sha):
             yield path, 1, f"names no commit; inside the repository: {again}."
@@ -509,8 +535,11 @@ def files_are_the_runs_own(submission: Submission) -> Iterator[Found]:
             except Unreadable:
                 continue  # RES-009 and the rules of layout and safety say so where it matters
             other = known.setdefault(hashlib.sha256(content).hexdigest(), record)
-            if other.config != record.config:
-                theirs = f"{other.preset}/{other.run}"
+            theirs = f"{other.preset}/{other.run}"
+            if theirs == f"{record.preset}/{record.run}" and other.seed != record.seed:
+                what = f"is the very file of seed {other.seed}: a copy, or the seed changes nothing"
+                yield beside, 1, f"{what}, and then one is enough. Publish the run again, or delete this seed."
+            elif other.config != record.config:
                 yield beside, 1, f"is the very file of {theirs}, a run of other settings; publish both runs again."
 
 

@@ -39,7 +39,7 @@ class ScoreEntry(Part):
     """Its name; `nll`, `elbo`, `bits_per_dim`, ... mean the same in all projects."""
     value: float
     stderr: float | None
-    """Standard error over the examples, in the same unit; it does not cover the training seed."""
+    """Standard error over the examples, in the same unit; it does not cover the run's seed."""
     n: int
     """The examples it is a mean over."""
     unit: str
@@ -72,6 +72,8 @@ class RunEntry(Part):
     commit: str
     """The commit it ran at; ends in + where files differed from it, empty outside git."""
     code_digest: str
+    own_seed: bool
+    """Whether its seed is the preset's own; another seed of the same run has an entry of its own."""
 
 
 class ClaimEntry(Part):
@@ -108,8 +110,15 @@ class ClaimEntry(Part):
     judged_at: str | None
     """The preset that was looked at."""
     value: float | None
+    """Of several seeds, their mean."""
     stderr: float | None
+    """Standard error over the examples; of several seeds, that of their mean, over seeds and examples."""
     n: int | None
+    """The examples that each seed was scored on."""
+    seeds: list[int]
+    """The seeds that were averaged, where there are several."""
+    spread: tuple[float, float] | None
+    """The least and the most that one of these seeds came to, of a value."""
     protocol: str | None
     records: list[str]
     """Paths in the repository of the records that were looked at."""
@@ -233,7 +242,7 @@ def _project(site: Site, s: Standing) -> ProjectEntry:
         decision=written.decision.head.decision if written.decision else None,
         verdicts=counts,
         claims=[_claim(v, c, v.claim in marked) for v, c in zip(s.verdicts, s.file.claims, strict=True)],
-        runs=[_run(e) for runs in s.evidence.values() for e in runs.values()],
+        runs=[_run(each, each is e) for runs in s.evidence.values() for e in runs.values() for each in (e, *e.others)],
         problems=s.problems,
     )
 
@@ -269,6 +278,8 @@ def _claim(v: Verdict, claim: Any, changed: bool) -> ClaimEntry:
         value=v.value,
         stderr=v.stderr,
         n=v.n,
+        seeds=list(v.seeds),
+        spread=(min(v.spread.values), max(v.spread.values)) if v.spread else None,
         protocol=v.protocol or None,
         records=list(v.records),
         command=v.command,
@@ -281,7 +292,7 @@ def _interval(v: Verdict) -> tuple[float, float] | None:
     return None if short is None or short.low is None or short.high is None else (short.low, short.high)
 
 
-def _run(evidence: Evidence) -> RunEntry:
+def _run(evidence: Evidence, own_seed: bool) -> RunEntry:
     record = evidence.record
     return RunEntry(
         preset=record.preset,
@@ -310,6 +321,7 @@ def _run(evidence: Evidence) -> RunEntry:
         finished=record.finished,
         commit=record.git_sha,
         code_digest=record.code_digest,
+        own_seed=own_seed,
     )
 
 

@@ -17,7 +17,7 @@ from referee.show import duration
 from referee.site.model import Page, Site
 from referee.site.writing import SLUGS, render
 from referee.standing import Standing
-from referee.verdicts import Verdict, paper_value, show, show_score
+from referee.verdicts import Verdict, all_scores, paper_value, show, show_score, show_spread
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Row:
     claim: ValueClaim | None = None
     verdict: Verdict | None = None  # on that claim
     judged: bool = False  # whether the verdict is about this very record
+    spread: str = ""  # '84.71 to 85.10, 5 seeds', where the score is a mean over several
 
     @property
     def project(self) -> str:
@@ -143,14 +144,8 @@ def sheets(standings: Iterable[Standing]) -> list[Sheet]:
     tables: dict[tuple[str, str], dict[tuple[str, ...], Table]] = {}
     shown: set[tuple[str, str]] = set()  # project, claim: that stand in a table
     for s in standings:
-        for dataset, content, row in _rows(s):
-            key = (
-                row.score.protocol,
-                row.score.split,
-                row.score.unit,
-                content,
-                *(added := parts_of(row.record, row.score)),
-            )
+        for dataset, content, added, row in _rows(s):
+            key = (row.score.protocol, row.score.split, row.score.unit, content, *added)
             group = tables.setdefault((dataset, row.score.name), {})
             table = group.setdefault(key, Table(row.score.protocol, row.score.split, row.score.unit, content, added))
             table.rows.append(row)
@@ -203,23 +198,26 @@ def _section(
     return Section(name, metric, tuple(tables), tuple(orderings), tuple(papers))
 
 
-def _rows(s: Standing) -> Iterator[tuple[str, str, Row]]:
-    """Data set, digest of its content, score: of every published run beyond `smoke`, for every known metric."""
+def _rows(s: Standing) -> Iterator[tuple[str, str, tuple[str, ...], Row]]:
+    """Data set, digest of its content, the scores whose sum it is, and the score: of every published run beyond
+    `smoke`, for every known metric."""
     judged = {v.claim: v for v in s.verdicts}
     claims = [c for c in s.file.claims if c.kind == "value"]
     for preset, runs in s.evidence.items():
         if preset == "smoke":
             continue
         for run, evidence in runs.items():
-            for score in evidence.record.scores:
+            for own, (score, spread) in zip(evidence.record.scores, all_scores(evidence), strict=True):
                 if find_metric(score.name) is None:
                     continue
+                over, parts = show_spread(spread) if spread else "", parts_of(evidence.record, own)
                 for dataset, content in evidence.record.data_sha256.items():
                     wanted = (run, score.name, dataset, score.split, score.unit)
                     claim = next((c for c in claims if (c.run, c.metric, c.dataset, c.split, c.unit) == wanted), None)
                     verdict = judged[claim.id] if claim else None
                     about = verdict is not None and evidence.path in verdict.records
-                    yield dataset, content, Row(s, evidence.record, score, evidence.path, claim, verdict, about)
+                    row = Row(s, evidence.record, score, evidence.path, claim, verdict, about, over)
+                    yield dataset, content, parts, row
 
 
 def _slugs(names: Iterable[str]) -> dict[str, str]:

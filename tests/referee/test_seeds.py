@@ -256,7 +256,7 @@ def test_a_seed_of_other_code_makes_the_verdict_stale(project: Project, replicat
             "seed-1",
             "it ran with k = 2, the run beside it, of the preset's own seed, with 1",
         ),
-        ({"config": {"k": 1}}, "seed-1", "its seed is None, the folder says 1"),
+        ({"config": {"k": 1}}, "seed-1", "its seed is null, the folder says 1"),
         ({}, "seed-7", "its seed is 1, the folder says 7"),
         ({"config": {"k": 1, "seed": 0}, "seed": 0}, "seed-0", "its seed is that of the preset"),
         ({"project": "other"}, "seed-1", "says it is the record of other/paper/k50"),
