@@ -23,10 +23,12 @@ LISTED = (
     CONTRIBUTING,
     "reviews/README.md",
     "docs/tutorial.md",
+    "docs/cluster.md",
     "docs/checks.md",
     "docs/grading.md",
     "docs/calibration.md",
     ".github/workflows/README.md",
+    "docs/gpu_runner.md",
     "benchmarks/README.md",
 )
 """Hand-written pages in the order of the navigation; further ones of docs/ follow."""

@@ -19,6 +19,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from common.records import Record
+from tests.referee.conftest import PROJECT_YAML, TOY
+
 ROOT = Path(__file__).parents[2]
 ACT = shutil.which("act", path=Path(sys.executable).parent)
 BASH = shutil.which("bash")
@@ -108,7 +111,11 @@ INPUTS |= {"NAME": "name", "PATTERN": "pattern"}
 # is called in.
 REFEREE = """#!/bin/sh
 printf '%s|%s\\n' "${PWD##*/}" "$*" >> "$TEST_CALLS"
-case " $* " in " run "*) mkdir -p runs; echo "{}" > runs/record.json; exit 0 ;; *" --run "*) exit 0 ;; esac
+case "$TEST_REAL $* " in
+1*) ;;
+*" run "*) mkdir -p runs; echo "{}" > runs/record.json; exit 0 ;;
+*" --run "*) exit 0 ;;
+esac
 tree=$(cd "$(dirname "$0")/../.." && pwd)
 export PYTHONPATH="$tree" PYTHONDONTWRITEBYTECODE=1 GITHUB_API_URL="$TEST_API"
 exec "$TEST_PYTHON" -P -m referee "$@"
@@ -234,8 +241,13 @@ class Forge:
             "sender": person,
         }
 
-    def act(self, workflow: str, trigger: str, event: dict, api: str = "http://127.0.0.1:9") -> tuple[int, str]:
-        """Run a workflow; act's exit status and all it printed. `calls` and artifacts are those of this run."""
+    def act(
+        self, workflow: str, trigger: str, event: dict, api: str = "http://127.0.0.1:9", real: bool = False
+    ) -> tuple[int, str]:
+        """Run a workflow; act's exit status and all it printed. `calls` and artifacts are those of this run.
+
+        real: what takes long is run, too, not only noted.
+        """
         for name in ("calls", "calls.pwned"):
             (self.folder / name).unlink(missing_ok=True)
         path = self.folder / "event.json"
@@ -250,6 +262,7 @@ class Forge:
             "TEST_REFEREE": self.folder / "referee",
             "TEST_PYTHON": sys.executable,
             "TEST_API": api,
+            "TEST_REAL": "1" if real else "",
         }
         command = [ACT, trigger, "--workflows", f".github/workflows/{workflow}.yml", "--eventpath", str(path)]
         command += ["--platform=ubuntu-24.04=-self-hosted", "--platform=self-hosted=-self-hosted"]
@@ -499,6 +512,12 @@ def test_a_summary_made_by_a_stranger_is_disarmed(here, api):
 # -- gpu ---------------------------------------------------------------------------------------------------------------
 
 
+def dispatched(commit: str, device: str) -> dict:
+    """The event of a maintainer who starts the gpu workflow."""
+    inputs = {"pull": "12", "commit": commit, "paper": "toy", "preset": "smoke", "device": device}
+    return {"inputs": inputs, "ref": "refs/heads/main", "repository": {"full_name": REPOSITORY}}
+
+
 @pytest.mark.parametrize("approved", [True, False])
 def test_a_gpu_runs_what_was_approved_and_nothing_else(here, api, approved):
     old = here.commit({"projects/toy/project.yaml": PROPOSAL}, "work")
@@ -508,9 +527,7 @@ def test_a_gpu_runs_what_was_approved_and_nothing_else(here, api, approved):
         f"/repos/{REPOSITORY}/pulls/12": here.pull_request(head)["pull_request"],
         f"/repos/{REPOSITORY}/pulls/12/reviews": [{**review, "commit_id": head if approved else old}],
     }
-    inputs = {"pull": "12", "commit": head, "paper": "toy", "preset": "smoke"}
-    event = {"inputs": inputs, "ref": "refs/heads/main", "repository": {"full_name": REPOSITORY}}
-    status, said = here.act("gpu", "workflow_dispatch", event, api["address"])
+    status, said = here.act("gpu", "workflow_dispatch", dispatched(head, device="cuda"), api["address"])
     ran = [line.partition("|")[2] for line in here.calls[1:]]
     if approved:
         assert status == 0, said
@@ -520,3 +537,27 @@ def test_a_gpu_runs_what_was_approved_and_nothing_else(here, api, approved):
         assert status != 0
         assert "No editor of course.yaml" in said
         assert ran == []
+
+
+def test_the_steps_of_a_gpu_run_leave_records_with_the_device_cpu(here, api):
+    """Nothing is only noted here: an approved commit's code is checked, run and recorded."""
+    text = PROJECT_YAML.replace("stage: v1", "stage: proposed").replace("dataset: toys", "dataset: binarized_mnist")
+    toy = {
+        "projects/__init__.py": "",
+        "projects/toy/__init__.py": "",
+        "projects/toy/project.yaml": text.replace("team-a", "ada"),
+        "projects/toy/toy.py": TOY,
+    }
+    head = here.commit(toy, "work")
+    review = {"user": {"login": "eve"}, "state": "APPROVED", "body": "approved-for-gpu", "commit_id": head}
+    api["things"] = {
+        f"/repos/{REPOSITORY}/pulls/12": here.pull_request(head)["pull_request"],
+        f"/repos/{REPOSITORY}/pulls/12/reviews": [review],
+    }
+    event = dispatched(head, device="cpu")
+    status, said = here.act("gpu", "workflow_dispatch", event, api["address"], real=True)
+    assert status == 0, said
+    kept = here.folder / "artifacts" / "records" / "runs" / "toy" / "smoke"
+    records = {path.name: Record.load(path) for path in kept.iterdir()}
+    assert {name: record.git_sha for name, record in records.items()} == {"k1": head, "k5": head}
+    assert records["k5"].score("nll").value == 82.0

@@ -217,6 +217,15 @@ def test_a_gpu_is_reached_only_through_three_locks():
     assert approval == ['.venv/bin/referee forge approved "$PULL" "$COMMIT" >> "$GITHUB_OUTPUT"']
 
 
+def test_where_projects_are_checked_the_whole_history_is_there():
+    """Without it a check cannot tell since when claims stand, and says so as an error (STG-006)."""
+    checked = [found for found in jobs() if any("referee check" in step.get("run", "") for step in found[2]["steps"])]
+    assert {(workflow, name) for workflow, name, _ in checked} >= {("gpu", "gpu"), ("submission", "run")}
+    for workflow, name, job in checked:
+        depths = [s.get("with", {}).get("fetch-depth") for s in job["steps"] if "actions/checkout" in s.get("uses", "")]
+        assert "0" in depths, (workflow, name)
+
+
 def test_the_site_is_made_of_main_and_published_by_a_job_that_runs_nothing():
     site = load(GITHUB / "workflows" / "site.yml")
     assert set(site["on"]) == {"push", "schedule", "workflow_dispatch"}
@@ -257,7 +266,7 @@ def test_referee_understands_its_commands():
         if at is None:
             continue
         end = next((i for i, word in enumerate(words) if word.startswith(">")), len(words))
-        values = {"$PULL": "12", "$COMMIT": "0" * 40, "$PRESET": "smoke", "$PAPER": "iwae"}
+        values = {"$PULL": "12", "$COMMIT": "0" * 40, "$PRESET": "smoke", "$PAPER": "iwae", "$DEVICE": "cpu"}
         line = [values.get(word, word) for word in words[at + 1 : end]]
         line += ["iwae"] if words[0] == "xargs" else []  # what xargs adds
         options, rest = parser().parse_known_args(line)
@@ -302,4 +311,5 @@ def test_dependabot_looks_wherever_an_action_is_used():
     updates = {entry["package-ecosystem"]: entry for entry in load(GITHUB / "dependabot.yml")["updates"]}
     folders = {"/", *(f"/{path.parent.relative_to(ROOT).as_posix()}" for path in ACTIONS)}
     assert set(updates["github-actions"]["directories"]) == folders
-    assert set(updates) == {"github-actions", "pip"}
+    assert (ROOT / updates["docker"]["directory"].strip("/") / "Dockerfile").is_file()
+    assert set(updates) == {"github-actions", "pip", "docker"}
