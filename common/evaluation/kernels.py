@@ -174,49 +174,58 @@ class _Centred:
     """
 
     a: float
-    u: Tensor  # float32 (n, d + 2): [u / sqrt(d), u.c / d, 1]
-    v: Tensor  # float32 (m, d + 2), likewise
+    u: Tensor  # float32 (n, d): u / sqrt(d)
+    p: Tensor  # float64 (n,): u.c / d
+    v: Tensor  # float32 (m, d): v / sqrt(d)
+    q: Tensor  # float64 (m,): v.c / d
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor) -> "_Centred | None":
         """None where float32 will not do: sets that are far from zero for their width, or of large numbers."""
         d = x.shape[1]
         c = (x.mean(0) + y.mean(0)) / 2
-        sides, widths, along = [], [], []
+        sides, widths = [], []
         for z in (x, y):
-            u = z - c
-            widths.append(u.square().sum(1) / d)
-            along.append(u @ c / d)
-            sides.append(torch.cat([u / d**0.5, along[-1][:, None], torch.ones_like(u[:, :1])], 1).float())
-        width, p = torch.cat(widths), torch.cat(along)
+            side, along = torch.empty(len(z), d), torch.empty(len(z), dtype=torch.float64)
+            for rows in _cut(len(z)):
+                u = z[rows] - c
+                along[rows] = u @ c / d
+                side[rows] = u.div_(d**0.5)
+                widths.append(u.square_().sum(1))
+            sides += [side, along]
+        width, p = torch.cat(widths), torch.cat([sides[1], sides[3]])
         if p.abs().max() > 10 * width.mean() or width.max() > 1e6:
             return None
         return cls(1 + float(c @ c) / d, *sides)
 
     def kid(self, i: Tensor, j: Tensor) -> float:
         """The unbiased distance of the examples with these indices, (n,) and (m,)."""
-        u, v = self.u[i], self.v[j]
-        n, m = len(u), len(v)
-        powers = self._powers(u) / (n * (n - 1)) + self._powers(v) / (m * (m - 1)) - 2 * self._powers(u, v) / (n * m)
+        one, other = (self.u[i], self.p[i]), (self.v[j], self.q[j])
+        n, m = len(i), len(j)
+        powers = self._powers(one) / (n * (n - 1)) + self._powers(other) / (m * (m - 1))
+        powers -= 2 * self._powers(one, other) / (n * m)
         return float(powers @ torch.tensor([3 * self.a**2, 3 * self.a, 1.0], dtype=torch.float64))
 
     @staticmethod
-    def _powers(u: Tensor, v: Tensor | None = None) -> Tensor:
-        """The sums of e, e^2 and e^3 over all pairs of u and v, or over different ones of u: (3,)."""
-        other = u if v is None else v
-        mirrored = torch.cat([other[:, :-2], other[:, -1:], other[:, -2:-1]], 1)
-        linear = u.sum(0, dtype=torch.float64) @ mirrored.sum(0, dtype=torch.float64)
-        if v is None:
-            linear -= (u * mirrored).sum(1).sum(dtype=torch.float64)
+    def _powers(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """The sums of e, e^2 and e^3 over all pairs of the one side and the other, or over different ones of one: (3,).
+
+        That of e, which weighs most, has a closed form in float64.
+        """
+        (u, p), (v, q) = one, other or one
+        linear = u.sum(0, dtype=torch.float64) @ v.sum(0, dtype=torch.float64) + len(v) * p.sum() + len(u) * q.sum()
+        if other is None:
+            linear -= torch.linalg.vecdot(u, u).sum(dtype=torch.float64) + 2 * p.sum()
+        rows_p, columns_q = p.float()[:, None], q.float()
         higher = torch.zeros(2, dtype=torch.float64)
         for start in range(0, len(u), STRIP):
             rows = slice(start, start + STRIP)
-            if v is not None:
-                parts = [(u[rows] @ mirrored.T, 1)]
-            else:  # e is symmetric: the blocks on the diagonal, and twice those to the right of them
-                parts = [(u[rows] @ mirrored[rows].T, 1), (u[rows] @ mirrored[rows.stop :].T, 2)]
-                parts[0][0].fill_diagonal_(0)
-            for e, times in parts:
+            # Of one side, e is symmetric: the block on the diagonal, and twice what is to the right of it.
+            parts = [(slice(None), 1)] if other else [(rows, 1), (slice(rows.stop, None), 2)]
+            for columns, times in parts:
+                e = torch.addmm(columns_q[columns], u[rows], v[columns].T).add_(rows_p[rows])
+                if columns == rows:
+                    e.fill_diagonal_(0)
                 square = e * e
                 higher += times * torch.stack([square.sum(1), square.mul_(e).sum(1)]).double().sum(1)
         return torch.cat([linear[None], higher])
