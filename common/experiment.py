@@ -205,11 +205,17 @@ def _finished(directory: Path, config: dict[str, Any], code: str) -> Record | No
 
 
 def _settle(directory: Path, config: dict[str, Any]) -> None:
-    """Make the folder ready: put an outdated finished run aside, write down what this one is."""
+    """Make the folder ready: put an outdated finished run aside, write down what this one is.
+
+    The folders of other seeds in it are runs of their own, in which another process may be at work: they stay.
+    """
     if (directory / "record.json").exists():
         aside = directory.with_name(f".{directory.name}.outdated")
         shutil.rmtree(aside, ignore_errors=True)
-        directory.rename(aside)
+        aside.mkdir()
+        left = [path for path in directory.iterdir() if records.folder_seed(path.name) is None]
+        for path in sorted(left, key=lambda path: path.name == "record.json"):  # last: interrupted, it is done again
+            path.rename(aside / path.name)
     directory.mkdir(parents=True, exist_ok=True)
     records.write_text(directory / "config.json", json.dumps(config, indent=1) + "\n")
 

@@ -169,6 +169,25 @@ def test_starting_over_leaves_the_other_seeds(there: Path, capsys: Capture) -> N
     assert len(folders(base)) == 6
 
 
+def test_an_outdated_run_leaves_its_other_seeds_where_they_are(there: Path, project: Project) -> None:
+    assert main([*COMMAND, "--seeds", "0-1"]) == 0
+    base = there / "runs" / "toy" / "laptop"
+    before = Record.load(base / "k5" / "seed-1")
+    project.paper_file.write_text(project.paper_file.read_text().replace("80 + 10", "70 + 10"))
+    assert main(COMMAND) == 0
+    assert Record.load(base / "k5").scores[0].value == 72
+    assert Record.load(base / ".k5.outdated").scores[0].value == 82
+    assert Record.load(base / "k5" / "seed-1") == before
+    assert sorted(path.name for path in base.iterdir() if not path.name.startswith(".locks")) == [
+        ".k1.outdated",
+        ".k5.outdated",
+        "k1",
+        "k5",
+    ]
+    assert main([*COMMAND, "--seeds", "1"]) == 0
+    assert Record.load(base / "k5" / "seed-1").scores[0].value == 72
+
+
 def test_starting_seeds_over_reuses_nothing_old_after_an_interruption(
     there: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
