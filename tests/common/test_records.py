@@ -66,6 +66,26 @@ def test_results_are_found_from_small_to_large(tmp_path):
     assert list(found["smoke"]) == ["a", "b"]
 
 
+def test_replicates_are_found_own_seed_first_then_by_number(tmp_path):
+    for run, seed in (("a", 3), ("a/seed-10", 10), ("a/seed-2", 2), ("b/seed-1", 1), ("c", 0)):
+        a_record(run=run[0], seed=seed).save(tmp_path / "paper" / run)
+    a_record().save(tmp_path / "smoke" / "d")
+    for name in (".a.outdated/seed-1", "a/seed-02", "a/seed-x", "a/again", "a/seed-1/seed-2"):
+        a_record().save(tmp_path / "paper" / name)  # put aside, or no such folder
+    found = records.replicates(tmp_path)
+    assert list(found) == ["smoke", "paper"]
+    seeds = {run: [r.seed for r in of_run] for run, of_run in found["paper"].items()}
+    assert seeds == {"a": [3, 2, 10], "b": [1], "c": [0]}
+    assert records.results(tmp_path)["paper"]["a"].seed == 3
+    assert "b" not in records.results(tmp_path)["paper"]
+
+
+def test_a_folder_of_a_seed_is_named_in_one_way():
+    assert [records.folder_seed(records.seed_folder(seed)) for seed in (0, 7, 2**32 - 1)] == [0, 7, 2**32 - 1]
+    for name in ("seed", "seed-", "seed-01", "seed--1", "seed-1.5", "seed-1 ", "Seed-1", "seed-²", "seed-1\n"):
+        assert records.folder_seed(name) is None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
