@@ -7,7 +7,7 @@
 # standard input and handed on in the environment, so that it stands in no list of processes; no token comes here.
 #
 # REFEREE_CACHE    the folder that `referee fetch --all` has filled; the job sees it, read-only
-# RUNNER_GPU       which GPU (default: 0)
+# RUNNER_GPU       which GPU (default: 0); none: without one, to try the machine
 # RUNNER_IMAGE     the image made of the Dockerfile beside this file (default: gpu-runner)
 # RUNNER_NETWORK   a network of docker's without a way out (default: gpu-runner)
 # RUNNER_PROXY     the one way out, which lets through what proxy.conf lists (default: http://172.30.0.1:3128)
@@ -40,7 +40,6 @@ options=(
     --env "http_proxy=$proxy"
     --env "https_proxy=$proxy"
     --network "$network"
-    --gpus "device=${RUNNER_GPU:-0}"
     --mount "type=bind,source=$cache,target=/cache,readonly"
     --cap-drop ALL
     --security-opt no-new-privileges
@@ -48,5 +47,6 @@ options=(
     --memory "${RUNNER_MEMORY:-32g}"
     --shm-size 8g # for the processes that load data
 )
+[[ ${RUNNER_GPU:-0} == none ]] || options+=(--gpus "device=${RUNNER_GPU:-0}")
 export ACTIONS_RUNNER_INPUT_JITCONFIG=$config
 exec docker run "${options[@]}" "$image"

@@ -159,6 +159,11 @@ def test_a_job_gets_one_gpu_a_cache_it_cannot_write_and_little_else(machine: Pat
     assert not re.search(r"docker\.sock|--privileged|--volume|-v\b|--device|--pid |host", " ".join(arguments))
 
 
+def test_a_machine_can_be_tried_without_a_gpu(machine: Path) -> None:
+    assert start(machine, RUNNER_GPU="none").returncode == 0
+    assert "--gpus" not in (machine / "notes" / "arguments").read_text()
+
+
 def test_the_configuration_is_in_no_list_of_processes(machine: Path) -> None:
     assert start(machine).returncode == 0
     assert CONFIG not in (machine / "notes" / "arguments").read_text()
