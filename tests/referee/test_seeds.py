@@ -5,6 +5,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ MOST = ONE_SIDE + 3 * math.sqrt(ONE_SIDE * (1 - ONE_SIDE) / TRIALS)  # that so m
 @pytest.mark.parametrize("errors", [0.5, 2.0, 2.5, 3.0])
 def test_students_quantile(errors: float, degrees: int) -> None:
     assert student(errors, degrees) == pytest.approx(t.isf(norm.sf(errors), degrees), rel=1e-8)
+
+
+def test_the_guide_names_the_quantiles_as_they_are() -> None:
+    said = (Path(__file__).parents[2] / "docs" / "readers.md").read_text(encoding="utf-8")
+    two, three, four, five = (f"{student(ERRORS, m - 1):.1f}" for m in (2, 3, 4, 5))
+    assert f"({two} for two seeds, {three} for three, {four} for four, {five} for five)" in " ".join(said.split())
 
 
 def test_the_mean_and_both_its_errors() -> None:
