@@ -22,6 +22,7 @@ FINE, FELL_SHORT, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = (
     "new",
     "run",
+    "runs",
     "fetch",
     "probe",
     "evaluate",
@@ -42,6 +43,9 @@ COMMANDS = (
     "grade",
     "site",
 )
+
+SCHEDULED = ("gpus", "cpus", "memory", "time", "array", "partition", "processes", "detach", "estimate")
+"""Flags of `referee run` that say something only with --on."""
 
 EPILOG = """exit status: 0 fine, 1 something fell short, 2 wrong usage, 130 interrupted.
 A claim that is not reproduced is a result, not an error: the commands still exit with 0."""
@@ -127,10 +131,11 @@ def parser() -> argparse.ArgumentParser:
         "  referee run iwae --preset paper --only iwae-1l-k50 --device cuda\n"
         "  referee run iwae --preset smoke --k 3 --seed 1\n"
         "  referee run iwae --preset laptop --seeds 0-4\n"
+        "  referee run iwae vae --preset paper --on slurm --gpus 1 --time 8:00:00\n"
         "  referee run iwae --preset laptop --fresh --publish",
     )
     run.add_argument("-h", "--help", action="store_true", help="show this help, and the paper's settings")
-    run.add_argument("paper", nargs="?", help="the project's name, as in projects/<paper>")
+    run.add_argument("papers", nargs="*", metavar="paper", help="the project's name, as in projects/<paper>")
     run.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS_ORDER)} (those the paper has)")
     run.add_argument("--only", metavar="RUN,...", help="these runs of the preset, not all")
     run.add_argument("--seeds", metavar="S-T|S,...", help="each run with each of these seeds (default: the preset's)")
@@ -142,6 +147,37 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, metavar="N", help="runs at a time on a CPU (default: one a core)")
     run.add_argument("--publish", action="store_true", help="copy the results to projects/<paper>/results afterwards")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
+    many = run.add_argument_group("as jobs of a scheduler, several papers at once; docs: from laptop to cluster")
+    many.add_argument(
+        "--on", choices=("slurm", "local"), help="queue the runs, one job each; local: jobs of this machine"
+    )
+    many.add_argument("--all", action="store_true", help="every paper that has the preset")
+    many.add_argument("--gpus", type=int, metavar="N", help="a job; with several, so many processes train together")
+    many.add_argument("--cpus", type=int, metavar="N", help="processor cores a process (default: 2)")
+    many.add_argument("--memory", type=float, metavar="GB", help="a job (default: what the scheduler gives)")
+    many.add_argument("--time", metavar="H:MM:SS", help="a job, then it saves and queues again (default: an hour)")
+    many.add_argument("--array", type=int, metavar="N", help="at most so many jobs at a time")
+    many.add_argument("--partition", metavar="NAME", help="of the cluster (default: the cluster's own)")
+    many.add_argument("--processes", type=int, metavar="N", help="that train one run together, on processors")
+    many.add_argument("--detach", action="store_true", help="queue, and do not watch")
+    many.add_argument(
+        "--estimate", action="store_true", help="try a few steps first where nobody knows what a run costs"
+    )
+
+    runs = add(
+        "runs",
+        "what became of runs that were queued",
+        "Every 'referee run --on' is a call, with its runs. Their states are read from what is on the disk and from\n"
+        "the scheduler's queue, never from its accounting. 'collect' says what is done and what is not, and prints\n"
+        "scores; it waits for nothing and may be called again. A call is named by its beginning or its end; without a\n"
+        "name it is the newest. Exits with 1 if a run of the call failed.",
+        "  referee runs\n  referee runs collect\n  referee runs watch 20270108-101500-3fa2\n  referee runs cancel 3fa2",
+    )
+    runs.add_argument("action", nargs="?", choices=("list", "collect", "watch", "cancel"), help="default: list")
+    runs.add_argument("call", nargs="?", metavar="CALL", help="default: the newest")
+    runs.add_argument("--all-calls", action="store_true", help="list the older ones, too")
+    runs.add_argument("--out", default="runs", metavar="DIR", help="folder for runs (default: runs, in the repository)")
+    _format(runs)
 
     fetch = add(
         "fetch",
@@ -527,9 +563,25 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError(f"unknown command '{first}'.{hint} Commands: {', '.join(COMMANDS)}.")
     options, rest = top.parse_known_args(arguments)
     if options.command == "run":
+        if options.on is not None and not options.help:
+            from referee import scheduling
+
+            options.typed = arguments
+            return scheduling.run_command(options, rest)
+        if len(options.papers) > 1 or options.all:
+            raise UsageError("run: several papers at once are for --on slurm or --on local; name one here.")
+        if given := [flag for flag in SCHEDULED if getattr(options, flag) not in (None, False)]:
+            raise UsageError(f"run: --{given[0]} is for runs that are queued: give --on slurm or --on local with it.")
         from referee import running
 
+        options.paper = options.papers[0] if options.papers else None
         return running.run_command(options, rest, top)
+    if options.command == "runs":
+        from referee import runs
+
+        if rest:
+            raise UsageError(f"runs: unknown argument '{rest[0]}'.\nSee 'referee runs --help'.")
+        return runs.runs_command(options)
     if rest:
         raise UsageError(f"{options.command}: unknown argument '{rest[0]}'.\nSee 'referee {options.command} --help'.")
     if options.command == "new":

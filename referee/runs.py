@@ -243,19 +243,22 @@ def finished(directory: Path, config: Mapping[str, Any], code_digest: str) -> Re
 
 
 def queue() -> dict[str, dict[int, str]] | None:
-    """What SLURM's queue holds of ours: job name -> place in the array -> its word for the state; None: no answer."""
+    """What SLURM's queue holds of ours: job name -> place in the array -> its words for the state, and why; None: no
+    answer."""
     try:
         done = subprocess.run(
-            ["squeue", "-h", "-r", "-o", "%i|%T|%j"], capture_output=True, text=True, timeout=30, check=True
+            ["squeue", "-h", "-r", "-o", "%i|%T|%j|%r"], capture_output=True, text=True, timeout=30, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
     held: dict[str, dict[int, str]] = {}
     for line in done.stdout.splitlines():
         job, _, rest = line.partition("|")
-        state, _, name = rest.partition("|")
+        state, _, rest = rest.partition("|")
+        name, _, reason = rest.partition("|")
         if name.startswith("referee-"):
-            held.setdefault(name, {})[int(job.partition("_")[2] or 0)] = state
+            why = f" {reason}" if reason not in ("", "None") else ""
+            held.setdefault(name, {})[int(job.partition("_")[2] or 0)] = state + why
     return held
 
 
@@ -280,13 +283,13 @@ def states(call: Call, held: dict[str, dict[int, str]] | None) -> list[State]:
         if entry.reused:
             found.append(State("failed", "its record was there when this was called, and is gone or outdated"))
             continue
-        log = call.log(index)
+        log, why = call.log(index), ""
         if call.on == "local":
             begun = index in call.jobs() and index not in ended
             works = dispatching and begun
             waits = dispatching and not begun and index not in ended
         elif held is not None:
-            there = held.get(call.job_name, {}).get(index, "")
+            there, _, why = held.get(call.job_name, {}).get(index, "").partition(" ")
             works = there in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT")
             waits = bool(there) and not works
         else:
@@ -295,8 +298,8 @@ def states(call: Call, held: dict[str, dict[int, str]] | None) -> list[State]:
         if works:
             found.append(State("running", doing(log), log=log))
         elif waits:
-            begun_before = " again" if log is not None and call.on != "local" else ""
-            found.append(State("queued", f"queued{begun_before}" if begun_before else ""))
+            again = "again" if log is not None and call.on != "local" else ""
+            found.append(State("queued", ", ".join(part for part in (again, why) if part), log=log))
         elif call.cancelled:
             found.append(State("cancelled", "what it had done is saved" if log else "", log=log))
         elif held is None and call.on != "local":

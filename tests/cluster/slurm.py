@@ -64,6 +64,10 @@ SlurmdTimeout=30
 InactiveLimit=0
 # Long enough that the queue still knows what has just ended.
 MinJobAge=5
+# What can never run is refused at once.
+EnforcePartLimits=ALL
+# A job that a returning node does not have is missed at once.
+BatchStartTimeout=2
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_interval=1,sched_min_interval=0
 SlurmdParameters=config_overrides

@@ -1,0 +1,165 @@
+"""A real SLURM: arrays, a planted failure, jobs that make room and come back, a node that dies, cancelling."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.cluster import slurm, toys
+from tests.cluster.conftest import bits, call, wait_for
+
+pytestmark = pytest.mark.slurm
+GOOD = [f"run{i}" for i in range(8) if i != 3]
+
+
+@pytest.fixture(scope="module")
+def at_home(tmp_path_factory):
+    """The same runs, carried out without a scheduler."""
+    repository = toys.make(tmp_path_factory.mktemp("home") / "repository")
+    done = call(repository, "run", "toy", "--preset", "laptop", "--only", ",".join(GOOD), "--jobs", "1", "--quiet")
+    assert done.returncode == 0, done.stderr
+    return repository / "runs/toy/laptop"
+
+
+@pytest.fixture
+def held(repository):
+    """Runs wait half way through their training, until this file is gone."""
+    (repository / "hold").touch()
+    yield repository / "hold"
+    (repository / "hold").unlink(missing_ok=True)
+
+
+def record(folder):
+    """What of a record does not depend on when and on what it was made."""
+    content = json.loads((folder / "record.json").read_text())
+    return {
+        name: value for name, value in content.items() if name not in ("wall_s", "timings_s", "finished", "hardware")
+    }
+
+
+def runs(referee):
+    done = referee("runs", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["calls"][0]["runs"]
+
+
+def job(referee, run):
+    return next(each["job"] for each in runs(referee) if each["run"] == run)
+
+
+def logs(repository):
+    return "".join(path.read_text() for path in repository.glob("runs/.calls/*/logs/*.out"))
+
+
+def test_an_array_with_a_planted_failure_leaves_the_records_that_runs_at_home_leave(
+    cluster, repository, referee, at_home
+):
+    done = referee("run", "toy", "--preset", "laptop", "--on", "slurm", "--array", "4")
+    assert done.returncode == 1, done.stderr
+    assert "7 done, 1 failed" in done.stdout
+    assert "toy laptop run3: failed, toys: could not be reached." in done.stdout
+    assert "referee run toy --preset laptop --on slurm --array 4 --resume" in done.stdout
+    script = next(repository.glob("runs/.calls/*/logs/*_submission.sh")).read_text()
+    assert "--array=0-7%4" in script
+    assert "--cpus-per-task=1" in script  # as project.yaml says
+    for run in GOOD:
+        assert bits(repository / "runs/toy/laptop" / run) == bits(at_home / run)
+        assert record(repository / "runs/toy/laptop" / run) == record(at_home / run)
+    assert not (repository / "runs/toy/laptop/run3/record.json").exists()
+
+    before = {path: path.stat().st_mtime_ns for path in repository.glob("runs/toy/laptop/*/record.json")}
+    again = referee("run", "toy", "--preset", "laptop", "--on", "slurm", "--resume", "--detach")
+    assert "1 runs on slurm" in again.stdout
+    wait_for(lambda: "failed" in {each["state"] for each in runs(referee)})
+    for _ in range(2):  # as often as one likes
+        collected = referee("runs", "collect")
+        assert collected.returncode == 1
+        assert "7 reused, 1 failed" in collected.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_jobs_that_are_asked_to_make_room_come_back_and_end_with_the_same_bits(
+    cluster, repository, referee, held, at_home
+):
+    three = ["run0", "run1", "run2"]
+    asked = referee("run", "toy", "--preset", "laptop", "--only", ",".join(three), "--on", "slurm", "--detach")
+    assert asked.returncode == 0, asked.stderr
+    folder = repository / "runs/toy/laptop"
+    wait_for(lambda: all((folder / run / "half").exists() for run in three))
+    subprocess.run(["scancel", "--signal=USR1", job(referee, "run0")], check=True)  # its time is nearly up
+    subprocess.run(["scancel", "--signal=TERM", job(referee, "run1")], check=True)  # preempted, with time to go
+    subprocess.run(["scontrol", "requeue", job(referee, "run2")], check=True)  # preempted, and queued by the scheduler
+    wait_for(lambda: logs(repository).count("Stopped by SIG") == 3)
+    held.unlink()
+    watched = referee("runs", "watch")
+    assert watched.returncode == 0, watched.stdout + watched.stderr + logs(repository)
+    assert "3 done" in watched.stdout
+    for run in three:
+        assert bits(folder / run) == bits(at_home / run)
+    said = logs(repository)
+    assert said.count("Stopped by SIGUSR1 at step 21 of 50") == 1
+    assert said.count("Stopped by SIGTERM at step 21 of 50") == 2
+    assert said.count("Requeued job") == 2  # and the third by the scheduler itself
+    assert said.count("Starting with JobEnvironment") == 6
+
+
+def test_a_signal_during_evaluation_brings_the_job_back_to_what_was_trained(cluster, repository, referee, at_home):
+    (repository / "hold-evaluation").touch()
+    referee("run", "toy", "--preset", "laptop", "--only", "run5", "--on", "slurm", "--detach")
+    folder = repository / "runs/toy/laptop/run5"
+    wait_for((folder / "evaluating").exists)
+    subprocess.run(["scancel", "--signal=USR1", job(referee, "run5")], check=True)
+    wait_for(lambda: "Requeued job" in logs(repository))
+    (repository / "hold-evaluation").unlink()
+    watched = referee("runs", "watch")
+    assert watched.returncode == 0, watched.stdout + logs(repository)
+    assert bits(folder) == bits(at_home / "run5")
+    assert "outside training" in logs(repository)
+
+
+def test_a_node_that_dies_gives_its_jobs_back(cluster, repository, referee, held, at_home):
+    referee("run", "toy", "--preset", "laptop", "--only", "run6", "--on", "slurm", "--detach")
+    folder = repository / "runs/toy/laptop/run6"
+    wait_for((folder / "half").exists)
+    slurm.restart_node(cluster)
+    held.unlink()
+    watched = referee("runs", "watch")
+    assert watched.returncode == 0, watched.stdout + logs(repository)
+    assert bits(folder) == bits(at_home / "run6")
+    assert logs(repository).count("Starting with JobEnvironment") == 2
+
+
+def test_what_is_cancelled_stays_away_until_it_is_asked_for_again(cluster, repository, referee, held, at_home):
+    command = ("run", "toy", "--preset", "laptop", "--only", "run4,run7", "--on", "slurm", "--array", "1", "--detach")
+    referee(*command)
+    wait_for((repository / "runs/toy/laptop/run4/half").exists)
+    twice = referee(*command)
+    assert twice.returncode == 2
+    assert "runs/toy/laptop/run4 is queued or running already" in twice.stderr
+    assert [each["state"] for each in runs(referee)] == ["running", "queued"]
+    cancelled = referee("runs", "cancel")
+    assert cancelled.returncode == 0, cancelled.stderr
+    wait_for(lambda: [each["state"] for each in runs(referee)] == ["cancelled", "cancelled"])
+    assert "Stopped by SIGTERM at step 21 of 50" in logs(repository)
+    assert "Requeued" not in logs(repository)
+    held.unlink()
+    again = referee(*(word for word in command if word != "--detach"), "--resume")
+    assert again.returncode == 0, again.stdout + again.stderr
+    for run in ("run4", "run7"):
+        assert bits(repository / "runs/toy/laptop" / run) == bits(at_home / run)
+
+
+def test_gpus_are_asked_for_and_their_processes_train_one_run_together(cluster, repository, referee):
+    common = ("run", "toy", "--preset", "smoke", "--only", "a", "--on", "slurm", "--device", "cpu")
+    refused = referee(*common, "--gpus", "9")
+    assert refused.returncode == 1
+    assert "SLURM refused the jobs" in refused.stderr
+    assert "Requested node configuration is not available" in refused.stderr
+    assert not list(repository.glob("runs/.calls/*"))
+    done = referee(*common, "--gpus", "2", "--cpus", "1")
+    assert done.returncode == 0, done.stdout + done.stderr + logs(repository)
+    assert "global_rank=1(2)" in logs(repository)
+    # Two processes draw noise of their own, so a run of two is not a run of one.
+    alone = toys.make(repository.parent / "alone")
+    assert call(alone, "run", "toy", "--preset", "smoke", "--only", "a", "--quiet").returncode == 0
+    assert bits(repository / "runs/toy/smoke/a") != bits(alone / "runs/toy/smoke/a")
