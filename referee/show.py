@@ -279,9 +279,8 @@ def print_scores(records: Sequence[Record]) -> None:
     measured: dict[str, dict[str, None]] = {}  # protocol -> the scores it is of, in order
     for own, *others in by_run.values():
         evidence = Evidence(own, "", others=tuple(Evidence(other, "") for other in others))
-        name = f"{own.run}, {1 + len(others)} seeds" if others else own.run
         for i, (score, spread) in enumerate(all_scores(evidence)):
-            run, took = (name, duration(own.wall_s + sum(o.wall_s for o in others))) if i == 0 else ("", "")
+            run, took = (own.run, duration(own.wall_s + sum(o.wall_s for o in others))) if i == 0 else ("", "")
             cells = (run, score.name, show_over_seeds(score, spread), f"{score.n:,}", took)
             table.add_row(*(Text(cell) for cell in cells))
             measured.setdefault(score.protocol, {})[score.name] = None

@@ -1,6 +1,7 @@
 """Several seeds of a run: mean, errors and verdicts keep what they promise, on cases whose truth is known."""
 
 import dataclasses
+import json
 import math
 import shutil
 from collections import Counter
@@ -10,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import norm, t
 
-from common.records import Record
+from common.records import Record, replicates
+from referee import show, tables
 from referee.project import Project
+from referee.report import how_far, render
 from referee.seeds import Spread, over_seeds, show_seeds, student
 from referee.standing import standing
 from referee.verdicts import Step, Verdict, show_step
@@ -353,3 +357,67 @@ def test_without_examples_the_errors_of_both_count(project: Project, replicate: 
     assert step.spread is not None
     assert (step.paired, step.stderr) == (False, pytest.approx(0.3 * math.sqrt(2)))
     assert step.spread.between == pytest.approx(0)
+
+
+# -- How it is shown ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(project: Project, replicate: Replicate) -> Project:
+    """An ordering of runs with three seeds, and a value of five."""
+    for run, mean in {"k50": 84.0, "k5": 85.0, "k1": 87.0}.items():
+        replicate("laptop", run, {seed: examples(mean + seed / 10) for seed in range(3)})
+    replicate("paper", "k50", FIVE, stderr=0.1)
+    return project
+
+
+def test_tables_show_the_mean_its_error_and_the_spread(shown: Project) -> None:
+    s = standing(shown)
+    ours = "≤ 84.80 ± 0.12 nats (84.60 to 85.00, 5 seeds)"
+    assert f"[{ours}](results/paper/k50/record.json)" in tables.claims_table(s)
+    assert f"| {ours} | 100 |" in tables.results_table(s)
+    assert tables.results_table(s).count("3 seeds") == 3
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_terminal_shows_them_within_its_width(
+    shown: Project, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "console", lambda: Console(width=width, highlight=False))
+    show.print_verdicts(standing(shown))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    assert "≤ 84.80 ± 0.12" in out
+    assert "(84.60 to 85.00, 5 seeds)" in out
+    assert "(means over 3 seeds)" in out
+
+
+def test_scores_after_a_run_are_means_over_its_seeds(
+    shown: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "console", lambda: Console(width=120, highlight=False))
+    found = replicates(shown.results)
+    show.print_scores([*found["paper"]["k50"], found["laptop"]["k1"][0]])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "nats" in line]
+    assert [" ".join(line) for line in lines] == [
+        "k50 nll ≤ 84.80 ± 0.12 nats (84.60 to 85.00, 5 seeds) 100 5 min 5 s",
+        "k1 nll ≤ 87.07 ± 0.34 nats 200 1 min 1 s",
+    ]
+
+
+def test_programs_get_everything_that_a_verdict_rests_on(shown: Project) -> None:
+    value, ordering, _ = json.loads(json.dumps([dataclasses.asdict(v) for v in standing(shown).verdicts]))
+    assert value["spread"] == {"seeds": [0, 1, 2, 3, 4], "values": list(FIVE.values()), "evaluation": 0.1}
+    assert [step["spread"]["seeds"] for step in ordering["steps"]] == [[0, 1, 2]] * 2
+
+
+def test_the_report_shows_seeds(shown: Project) -> None:
+    laptop_alone = shutil.copytree(shown.results, shown.folder / "other")
+    shutil.rmtree(laptop_alone / "paper")
+    text = render(standing(shown, folder=laptop_alone))
+    assert text.count('class="seed"') == 2 * 3 * 3  # wide and narrow, a mark for each seed of each run
+    assert "several seeds (3)" in text
+    assert "paired, n = 200, 3 seeds" in text
+    assert "1 (1 min 1 s), 2 (1 min 1 s)" in text
+    (said,) = how_far(standing(shown))
+    assert said.endswith(" Means over 3 seeds; ± is over seeds and test examples.")
