@@ -8,7 +8,8 @@ Two things move a mean over seeds s = 1..m of the values v_s, each with its stan
 and the standard error that is shown is sqrt(between² + evaluation²). All seeds are scored on the same examples: what
 these examples happen to favour, they favour in every seed, and no number of seeds averages it out. So the second is not
 divided by m. Where an evaluation draws at random for itself, in each seed anew, that is counted in both, which errs to
-the safe side; so is what test examples and seeds do to one another.
+the safe side; so is what test examples and seeds do to one another. Runs that name no data set, since they draw all
+their data from their seed, share nothing: what they differ by is then all there is, and `evaluation` is 0.
 
 With few seeds, sd itself is known badly, and twice the standard error would promise more than it keeps. An interval
 that leaves out as much on each side as q standard errors of a normal distribution do reaches
@@ -36,7 +37,8 @@ class Spread:
     Attributes:
         seeds: at least two, each once.
         values: one for each seed.
-        evaluation: standard error over test examples, which the seeds share; None where it is unknown.
+        evaluation: standard error over test examples that the seeds share; 0 where they share none, None where it is
+            unknown.
     """
 
     seeds: tuple[int, ...]
@@ -73,9 +75,14 @@ class Spread:
         return replace(score, value=self.mean, stderr=self.stderr)
 
 
-def over_seeds(scores: Mapping[int, Score]) -> Spread:
-    """The spread of one score over seeds: seed -> score."""
-    known = [_error(score) for score in scores.values()]
+def over_seeds(scores: Mapping[int, Score], *, shared: bool = True) -> Spread:
+    """The spread of one score over seeds.
+
+    Args:
+        scores: seed -> score.
+        shared: whether all of them are scores on the same examples.
+    """
+    known = [_error(score) if shared else 0.0 for score in scores.values()]
     errors = [error for error in known if error is not None]
     evaluation = math.sqrt(math.fsum(error**2 for error in errors) / len(known)) if len(errors) == len(known) else None
     return Spread(tuple(scores), tuple(score.value for score in scores.values()), evaluation)

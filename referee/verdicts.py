@@ -330,7 +330,10 @@ class _Court:
                 for i in range(len(scores) - 1)
             )
             if spreads := _common(candidates, scores):
-                steps = tuple(over(s, spreads[i], spreads[i + 1], claim.metric) for i, s in enumerate(steps))
+                shared = any(map(_shared, candidates))
+                steps = tuple(
+                    over(s, spreads[i], spreads[i + 1], claim.metric, shared=shared) for i, s in enumerate(steps)
+                )
                 scores = [spread.of(score) for spread, score in zip(spreads, scores, strict=True)]
             if left_out := _left_out(candidates, spreads):
                 notes.append(left_out)
@@ -435,7 +438,7 @@ def averaged(evidence: Evidence, score: Score) -> tuple[Score, Spread | None, li
     found = scores_by_seed(evidence, score)
     missing = [seed for seed in evidence.seeds if seed not in found]
     notes = [f"Measured otherwise, and not counted: {_named(missing)}."] if missing else []
-    spread = over_seeds(found) if len(found) > 1 else None
+    spread = over_seeds(found, shared=_shared(evidence)) if len(found) > 1 else None
     return (spread.of(score) if spread else score), spread, notes
 
 
@@ -462,7 +465,17 @@ def _common(candidates: Sequence[Evidence], scores: Sequence[Score]) -> list[Spr
     """Each run's spread over the seeds that all of them have; [] where these are fewer than two."""
     found = [scores_by_seed(e, s) for e, s in zip(candidates, scores, strict=True)]
     common = sorted(set.intersection(*(set(each) for each in found)))
-    return [over_seeds({seed: each[seed] for seed in common}) for each in found] if len(common) > 1 else []
+    if len(common) < 2:
+        return []
+    return [
+        over_seeds({seed: each[seed] for seed in common}, shared=_shared(e))
+        for e, each in zip(candidates, found, strict=True)
+    ]
+
+
+def _shared(evidence: Evidence) -> bool:
+    """Whether all seeds of a run are scored on the same examples: not where it names no data set, and draws its own."""
+    return bool(evidence.record.data_sha256)
 
 
 def _left_out(candidates: Sequence[Evidence], spreads: Sequence[Spread]) -> str:
@@ -478,14 +491,14 @@ def _named(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def over(step: Step, better: Spread, worse: Spread, metric: str) -> Step:
+def over(step: Step, better: Spread, worse: Spread, metric: str, *, shared: bool = True) -> Step:
     """A step between the runs of two presets' own seeds, as one between the means over the same seeds of both.
 
-    The difference is taken seed by seed; its error over test examples is that of the step.
+    The difference is taken seed by seed; its error over test examples, if seeds share any, is that of the step.
     """
     sign = -1.0 if metric_called(metric).direction == "lower" else 1.0
     differences = tuple(sign * (a - b) for a, b in zip(better.values, worse.values, strict=True))
-    spread = Spread(better.seeds, differences, step.stderr)
+    spread = Spread(better.seeds, differences, step.stderr if shared else 0.0)
     return replace(step, difference=spread.mean, stderr=spread.stderr, spread=spread)
 
 

@@ -20,7 +20,7 @@ from referee.project import Project
 from referee.report import how_far, render
 from referee.seeds import Spread, over_seeds, show_seeds, student
 from referee.standing import standing
-from referee.verdicts import Step, Verdict, show_step
+from referee.verdicts import Step, Verdict, all_scores, show_step
 from referee.weighing import ERRORS, seeds_needed, shortfall
 from tests.referee.test_weighing import claim, score
 
@@ -357,6 +357,24 @@ def test_without_examples_the_errors_of_both_count(project: Project, replicate: 
     assert step.spread is not None
     assert (step.paired, step.stderr) == (False, pytest.approx(0.3 * math.sqrt(2)))
     assert step.spread.between == pytest.approx(0)
+
+
+def test_runs_that_draw_their_own_data_share_no_examples(project: Project, replicate: Replicate, edit: Any) -> None:
+    edit("runs: [k50, k5, k1]", "runs: [k50, k5]")
+    for run, mean in {"k50": 84.0, "k5": 85.0}.items():
+        replicate("laptop", run, {0: mean, 1: mean + 0.1, 2: mean - 0.1}, stderr=0.7, data_sha256={})
+    v = verdict(project, "more-samples-help")
+    assert v.status == "reproduced"  # which the errors of the own seed alone would leave open
+    assert v.steps[0].spread is not None
+    assert v.steps[0].spread.evaluation == 0
+    replicate("laptop", "k5", {0: 85.0, 1: 85.1, 2: 84.9}, stderr=0.7)
+    assert verdict(project, "more-samples-help").steps[0].spread != v.steps[0].spread
+    drawn = {0: 84.9, 1: 84.7, 2: 84.8, 3: 85.0, 4: 84.6}
+    replicate("paper", "k50", drawn, stderr=None, data_sha256={})
+    replicate("laptop", "k50", drawn, stderr=None, data_sha256={})
+    (evidence,) = standing(project).evidence["paper"].values()
+    ((score_there, spread),) = all_scores(evidence)
+    assert (score_there.stderr, spread and spread.evaluation) == (pytest.approx(0.1 / math.sqrt(2)), 0)
 
 
 # -- How it is shown ---------------------------------------------------------------------------------------------------
