@@ -32,6 +32,10 @@ class NonFiniteError(UserError):
     """A NaN or an infinity appeared in training; names the step and the quantity."""
 
 
+class ProcessError(UserError):
+    """A process that this one shares a run with has ended; the run cannot go on without it."""
+
+
 class RecordError(UserError):
     """A record, or a file beside it, that is missing or cannot be read."""
 

@@ -56,6 +56,11 @@ class Paper(Protocol):
     It, or its package's `__init__.py`, may also say how samples are drawn, for `referee evaluate`:
 
         generate(config, model, n, *, levels, generator) -> uint8 (n, C, H, W), codes like the data's
+
+    and it may say that `evaluate` divides its work among the processes of `torchrun` (`common.evaluation.shards`), and
+    so has to be called in each of them instead of the first alone:
+
+        SHARDED = True
     """
 
     __file__: str
@@ -114,6 +119,7 @@ def execute(
 
     Raises:
         CheckpointError: the folder holds an unfinished run of another configuration or of other code.
+        ProcessError: under `torchrun`, another process has ended.
         UserError: whatever stopped the run; its folder then holds all it takes to continue.
     """
     code = code_digest(Path(paper.__file__))
@@ -121,43 +127,46 @@ def execute(
     main = distributed.is_main()
     if finished := _finished(directory, plain, code):
         return finished, True
-    if main:
-        _settle(directory, plain)
-    distributed.barrier()
-
-    prepare(config)
-    identity = {**plain, "code_digest": code}
-    run = Run(directory, device, config=identity, seed=config.seed, progress=progress and main)
-    model = paper.train(config, run)
-    if main:  # the other processes have nothing left to add
-        start = time.perf_counter()
-        scores = measure(paper.evaluate, config, model, run)
-        run.timings_s["evaluate"] = time.perf_counter() - start
-        paper.illustrate(config, model, run)
-        _save_weights(model, directory / "weights.safetensors")
-        examples = {k: v.double().cpu().numpy() for k, v in run.examples.items()}
-        records.write_examples(directory, examples)
-        record = Record(
-            project=project,
-            preset=preset,
-            run=name,
-            config=plain,
-            scores=scores,
-            seed=config.seed,
-            steps=run.steps,
-            code_digest=code,
-            git_sha=records.git_sha(Path(paper.__file__).parent),
-            data_sha256=dict(run.data),
-            environment=records.environment(),
-            hardware=records.hardware() | _torch_hardware(device),
-            wall_s=round(sum(run.timings_s.values()), 1),
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            parameters=sum(p.numel() for p in model.parameters()),
-            timings_s={stage: round(seconds, 1) for stage, seconds in run.timings_s.items()},
-        )
-        record.save(directory)  # last: a folder with a record is a finished run
-        (directory / "checkpoint.pt").unlink(missing_ok=True)
-    distributed.barrier()
+    run = Run(directory, device, config={**plain, "code_digest": code}, seed=config.seed, progress=progress and main)
+    with distributed.together(directory):
+        if main:
+            _settle(directory, plain)
+        distributed.barrier()
+        prepare(config)
+        model = paper.train(config, run)
+        shared = getattr(paper, "SHARDED", False)
+        if shared:
+            distributed.broadcast([model])  # averages that a layer keeps of its batches are each process's own
+        if main or shared:
+            start = time.perf_counter()
+            scores = measure(paper.evaluate, config, model, run)
+            run.timings_s["evaluate"] = time.perf_counter() - start
+        if main:  # the other processes have nothing left to add
+            paper.illustrate(config, model, run)
+            _save_weights(model, directory / "weights.safetensors")
+            examples = {k: v.double().cpu().numpy() for k, v in run.examples.items()}
+            records.write_examples(directory, examples)
+            record = Record(
+                project=project,
+                preset=preset,
+                run=name,
+                config=plain,
+                scores=scores,
+                seed=config.seed,
+                steps=run.steps,
+                code_digest=code,
+                git_sha=records.git_sha(Path(paper.__file__).parent),
+                data_sha256=dict(run.data),
+                environment=records.environment(),
+                hardware=records.hardware() | _torch_hardware(device),
+                wall_s=round(sum(run.timings_s.values()), 1),
+                finished=datetime.now(UTC).isoformat(timespec="seconds"),
+                parameters=sum(p.numel() for p in model.parameters()),
+                timings_s={stage: round(seconds, 1) for stage, seconds in run.timings_s.items()},
+            )
+            record.save(directory)  # last: a folder with a record is a finished run
+            (directory / "checkpoint.pt").unlink(missing_ok=True)
+        distributed.barrier()
     return Record.load(directory), False
 
 
@@ -230,4 +239,5 @@ def _save_weights(model: nn.Module, path: Path) -> None:
 def _torch_hardware(device: torch.device) -> dict[str, str | int]:
     """What of the hardware torch used: results are the same to the bit only at the same number of threads."""
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
-    return {"threads": torch.get_num_threads(), **gpu}
+    together = {"processes": distributed.world_size()} if distributed.world_size() > 1 else {}
+    return {"threads": torch.get_num_threads(), **together, **gpu}

@@ -15,7 +15,8 @@ scores compare when their names and protocols are equal. By what is measured:
 
 `networks` has the feature networks by name (`features`, `lenet`, `efficientnet` are what they are made of), `bank` the
 features of a set of examples, which every metric of samples takes, `samples` reads folders and files of people's own,
-and `metrics` has all metrics by name, for `referee evaluate`.
+and `metrics` has all metrics by name, for `referee evaluate`. `shards` divides batches and samples among the processes
+of a run.
 
 >>> import torch
 >>> from common.evaluation.bank import Bank

@@ -9,16 +9,30 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable, Sequence
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from common.errors import DeviceError
+from common.errors import DeviceError, ProcessError
+from common.training.stop import Interrupted
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(days=2)
+"""How long a process waits for another that is alive, as while it evaluates. One that dies is noticed at once."""
+
+_peers: list[tuple[str, int]] = []  # of every process: its machine, and its number there
 
 
 def start(device: torch.device) -> torch.device:
@@ -41,14 +55,79 @@ def start(device: torch.device) -> torch.device:
             )
         device, backend = torch.device("cuda", local), "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(device)
-    dist.init_process_group(backend)
+    dist.init_process_group(backend, timeout=PATIENCE)
     atexit.register(_stop)
+    _peers[:] = gather((socket.gethostname(), os.getpid()))
     return device
 
 
 def _stop() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def lost() -> list[int]:
+    """The processes on this machine, by rank, that were started with this one and have ended."""
+    here = socket.gethostname()
+    return [rank for rank, (machine, process) in enumerate(_peers) if machine == here and not _alive(process)]
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except OSError:  # no /proc on this system
+        return True
+    return state not in "ZX"  # ended, and its parent has not looked yet
+
+
+@contextmanager
+def together(directory: Path) -> Iterator[None]:
+    """What the processes do with one another: when one of them dies, the others end with a message instead of waiting.
+
+    Args:
+        directory: where the run keeps what it takes to continue, for the message.
+
+    Raises:
+        ProcessError: another process has ended.
+        Interrupted: SIGTERM came while nobody else listened for it (`common.training.stop`).
+    """
+    if world_size() == 1:
+        yield
+        return
+    kept = f"What was saved is in {directory}: the same command continues from there."
+
+    def gone(wait_s: float) -> ProcessError | None:
+        until = time.monotonic() + wait_s  # its connections may close before it has ended
+        while not (ended := lost()) and time.monotonic() < until:
+            time.sleep(0.05)
+        if not ended:
+            return None
+        which = f"process{'es' * (len(ended) > 1)} {', '.join(map(str, ended))} of {world_size()}"
+        return ProcessError(f"{which} ended before the run did: killed, out of memory, or for what it said. {kept}")
+
+    def terminated(number: int, frame: FrameType | None) -> None:  # torchrun sends it to those that are left
+        raise gone(0.0) or Interrupted(f"Stopped by {signal.Signals(number).name}. {kept}")
+
+    listening = threading.current_thread() is threading.main_thread()
+    listening = listening and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if listening:
+        signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    except RuntimeError as error:
+        unreachable = any(sign in str(error) for sign in ("gloo", "NCCL", "by peer", "Broken pipe"))
+        if (ended := gone(2.0 if unreachable else 0.0)) is not None:
+            raise ended from error
+        if unreachable:
+            message = f"a process of this run on another machine ended, or cannot be reached. {kept}"
+            raise ProcessError(message) from error
+        raise
+    finally:
+        if listening:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def world_size() -> int:

@@ -1,6 +1,6 @@
-"""What happens under torchrun, written down by process 0 as JSON; alone, the same training in one process.
+"""What happens under torchrun, written down by process 0 as JSON; alone, the same in one process.
 
-torchrun --standalone --nproc-per-node 2 two_processes.py FOLDER
+torchrun --standalone --nproc-per-node 2 two_processes.py FOLDER PART ...
 """
 
 import json
@@ -11,9 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from forked import start
 from torch import Tensor, nn
 
 from common.errors import NonFiniteError
+from common.evaluation.shards import by_batch, drawn
 from common.training import EMA, Interrupted, State, distributed, fit, sgd_step
 
 STEPS = 12
@@ -158,19 +160,55 @@ def not_a_number(folder: Path) -> dict:
     return {"told": distributed.gather(told), "saved": (folder / "checkpoint.pt").exists()}
 
 
-def main(folder: Path) -> None:
+def shards(folder: Path) -> dict:
+    """Batches and samples divided among the processes, as bytes: uneven, and fewer batches than processes."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+    x = torch.randn(23, 3, generator=torch.Generator().manual_seed(3))
+    own = []
+
+    def noisy(x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        own.append(len(x))
+        return model(x + torch.randn(x.shape, generator=generator)) + y[:, None]
+
+    def odd(x: Tensor) -> Tensor:
+        """Values that an ordinary sum would not keep: of zero times the rest only -0.0 and NaN are not +0.0."""
+        return torch.where(x[:, :2] > 0.5, torch.nan, torch.where(x[:, :2] > 0, -0.0, -x[:, :2].double() / 3))
+
+    def sample(n: int, generator: torch.Generator) -> Tensor:
+        return model(torch.randn(n, 3, generator=generator))
+
+    values = {
+        "noisy": by_batch(noisy, x, torch.arange(23.0), batch_size=4, seed=7),
+        "odd": by_batch(odd, x, batch_size=5),
+        "large": by_batch(lambda x: (x[:, 0] * 1e9).long() * 10**9, x, batch_size=6),
+        "flags": by_batch(lambda x: x > 0, x, batch_size=1),
+        "one batch": by_batch(noisy, x[:3], torch.zeros(3), batch_size=4, seed=7),
+        "drawn": drawn(sample, 10, chunk=3, seed=8),
+    }
+    found = {name: [str(v.dtype), list(v.shape), v.view(-1).view(torch.uint8).tolist()] for name, v in values.items()}
+    return {"values": found, "same_everywhere": same_everywhere(found), "sizes": distributed.gather(own)}
+
+
+def recorded(folder: Path) -> None:
+    """A run from its start to its record, which nobody stops."""
+    import together
+
+    together.carry_out(folder)
+
+
+PARTS = {"curve": lambda folder: curve(folder, seed=0)} | {
+    part.__name__: part for part in (resumed, stopped, not_a_number, shards, recorded)
+}
+
+
+def main(folder: Path, parts: list[str]) -> None:
     torch.set_num_threads(1)
     distributed.start(torch.device("cpu"))
-    result = {
-        "world": distributed.world_size(),
-        "curve": curve(folder / "curve", seed=0),
-        "resumed": resumed(folder / "resumed"),
-        "stopped": stopped(folder / "stopped"),
-        "not_a_number": not_a_number(folder / "nan"),
-    }
+    result = {"world": distributed.world_size()} | {part: PARTS[part](folder / part) for part in parts}
     if distributed.is_main():
         (folder / "result.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    start(lambda: main(Path(sys.argv[1]), sys.argv[2:]))
