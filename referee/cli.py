@@ -23,6 +23,7 @@ COMMANDS = (
     "new",
     "run",
     "runs",
+    "cost",
     "fetch",
     "probe",
     "evaluate",
@@ -178,6 +179,27 @@ def parser() -> argparse.ArgumentParser:
     runs.add_argument("--all-calls", action="store_true", help="list the older ones, too")
     runs.add_argument("--out", default="runs", metavar="DIR", help="folder for runs (default: runs, in the repository)")
     _format(runs)
+
+    cost = add(
+        "cost",
+        "what a preset's runs take: time, memory, and how that is known",
+        "For each run: what a record of the same settings says, and on which hardware it was made; else an estimate\n"
+        "from a trial here, which begins the run in a temporary folder, stops it after some seconds and counts up.\n"
+        "Settings are changed as for 'referee run'.",
+        "  referee cost iwae --preset paper\n  referee cost iwae --preset paper --no-trial\n"
+        "  srun --gpus 1 referee cost iwae --preset paper      # tries where the runs will be",
+    )
+    cost.add_argument("papers", nargs="*", metavar="paper", help="the project's name, as in projects/<paper>")
+    cost.add_argument("--all", action="store_true", help="every paper that has the preset")
+    cost.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS_ORDER)} (those the paper has)")
+    cost.add_argument("--only", metavar="RUN,...", help="these runs of the preset, not all")
+    cost.add_argument("--seeds", metavar="S-T|S,...", help="each run with each of these seeds (default: the preset's)")
+    cost.add_argument("--seconds", type=float, metavar="S", help="that a trial trains (default: 20)")
+    cost.add_argument("--no-trial", action="store_true", help="only what records say")
+    cost.add_argument(
+        "--device", default="auto", metavar="NAME", help="of trials: auto (default), cpu, cuda, cuda:1, mps"
+    )
+    _format(cost)
 
     fetch = add(
         "fetch",
@@ -576,6 +598,10 @@ def _dispatch(arguments: list[str]) -> int:
 
         options.paper = options.papers[0] if options.papers else None
         return running.run_command(options, rest, top)
+    if options.command == "cost":
+        from referee import cost
+
+        return cost.cost_command(options, rest)
     if options.command == "runs":
         from referee import runs
 

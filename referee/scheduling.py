@@ -9,6 +9,7 @@ had never been asked. `referee.runs` has what a call leaves on the disk, and jud
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from common.digest import code_digest
 from common.errors import UserError
 from common.records import Record, folder_seed, write_text
+from referee import cost
 from referee.locks import alone_in
 from referee.planning import Task, parse_seeds, plan
 from referee.project import UsageError, find_project, find_root, paper_names
@@ -107,12 +109,18 @@ def prepare(root: Path, options: argparse.Namespace, overrides: list[str]) -> tu
         raise UsageError("run: --resume, but none of these runs was ever begun. Leave --resume away to begin.")
     if there:
         notes.append(f"queued or running already: {', '.join(e.name for e in entries if e.directory in there)}")
-    entries = [entry for entry in entries if entry.directory not in there]
+    planned = [pair for pair in zip(entries, tasks, strict=True) if pair[0].directory not in there]
+    entries = [entry for entry, _ in planned]
     if reused := [entry.name for entry in entries if entry.reused]:
         notes.append(f"reused, same settings and code: {', '.join(reused)}")
     if all(entry.reused for entry in entries):
         notes.append("Nothing to queue.")
         return None, notes
+    new = [task for entry, task in planned if not entry.reused]
+    costs = cost.known(root, new)
+    if options.estimate:
+        costs = cost.tried(root, new, costs, overrides, seconds=cost.TRIAL_S, device=options.device)
+    notes += cost.summary(new, costs, resources.minutes)
     call = Call(
         folder=folder,
         root=root,
@@ -290,7 +298,9 @@ def submit(call: Call) -> None:
     try:
         executor = submitit.SlurmExecutor(folder=call.logs, max_num_timeout=UNLIMITED)
         executor.update_parameters(**parameters)
-        jobs = executor.submit_array([Job(str(call.folder), str(call.root), i) for i in range(len(call.queued))])
+        work = [Job(str(call.folder), str(call.root), i) for i in range(len(call.queued))]
+        with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error, too
+            jobs = executor.submit_array(work)
     except Exception as error:
         shutil.rmtree(call.folder)
         said = "\n".join(line for line in str(error).splitlines() if line.strip()) or type(error).__name__
@@ -362,6 +372,7 @@ class Job:
             sys.exit(1)
         else:
             if environment.global_rank == 0:
+                _note_used(call, self.index)
                 print(f"{entry.name}: {'reused' if reused else f'{record.wall_s:.0f} s'}", flush=True)
 
     def _come_back(self, call: Call, entry: Entry, environment: Any, queue_again: Any, number: int) -> None:
@@ -436,6 +447,17 @@ def put_outdated_aside(directory: Path, entry: Entry) -> None:
     for path in sorted(directory.iterdir(), key=lambda path: path.name != "record.json"):  # first: it says 'finished'
         if folder_seed(path.name) is None:
             path.rename(aside / path.name)
+
+
+def _note_used(call: Call, index: int) -> None:
+    """Keep the most memory that this process, and its GPU, needed, for those who ask what such a run takes."""
+    import resource
+
+    import torch
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    gpu = round(torch.cuda.max_memory_allocated() / 1e6) if call.device.startswith("cuda") else None
+    write_text(call.folder / "used" / f"{index}.json", json.dumps({"memory_mb": round(peak), "gpu_mb": gpu}) + "\n")
 
 
 def _last_saved(directory: Path) -> int:

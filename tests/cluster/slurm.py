@@ -66,8 +66,6 @@ InactiveLimit=0
 MinJobAge=5
 # What can never run is refused at once.
 EnforcePartLimits=ALL
-# A job that a returning node does not have is missed at once.
-BatchStartTimeout=2
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_interval=1,sched_min_interval=0
 SlurmdParameters=config_overrides
@@ -149,6 +147,9 @@ def restart_node(folder: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     _wait(lambda: not _processes(folder, ("slurmd", "slurmstepd")), folder, "slurmd")
+    host = ask(folder, "sinfo", "-h", "-o", "%n").strip()
+    # What the controller notices by itself, after minutes.
+    ask(folder, "scontrol", "update", f"nodename={host}", "state=down", "reason=power failure")
     _start_node(folder, "-b")  # -b: it says that it was rebooted
 
 

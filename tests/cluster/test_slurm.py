@@ -151,7 +151,7 @@ def test_what_is_cancelled_stays_away_until_it_is_asked_for_again(cluster, repos
 
 def test_gpus_are_asked_for_and_their_processes_train_one_run_together(cluster, repository, referee):
     common = ("run", "toy", "--preset", "smoke", "--only", "a", "--on", "slurm", "--device", "cpu")
-    refused = referee(*common, "--gpus", "9")
+    refused = referee(*common, "--gpus", "5", "--cpus", "1")  # there are four
     assert refused.returncode == 1
     assert "SLURM refused the jobs" in refused.stderr
     assert "Requested node configuration is not available" in refused.stderr
