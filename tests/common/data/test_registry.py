@@ -284,7 +284,7 @@ def _fail_in_a_process(answers) -> None:
     answers.put(str(error.value))
 
 
-def test_when_the_one_that_downloads_fails_those_who_waited_do_not_try_again(server, tiny, waits):
+def test_when_the_one_that_downloads_fails_those_who_waited_do_not_try_again(server, tiny, waits, tmp_path):
     server.files.clear()
     server.may_answer.clear()
     answers = multiprocessing.get_context("fork").Queue()
@@ -302,6 +302,7 @@ def test_when_the_one_that_downloads_fails_those_who_waited_do_not_try_again(ser
     assert all(text.startswith("Another process could not fetch it") and said[0] in text for text in said[1:])
     server.files.update(tiny.files)
     assert load("tiny").train.x.shape[0] == 6  # who comes later tries
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".tiny.lock", "tiny"]  # no word of it
 
 
 def until(what) -> None:
