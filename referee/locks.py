@@ -13,7 +13,7 @@ from typing import IO
 from common.errors import UserError
 from common.records import folder_seed
 
-LOCKS = ".locks"  # in a preset's folder: beside the runs, since a run's own folder is put aside when it is outdated
+LOCKS = ".locks"  # in the folder for runs: a run's own folder moves, when it is outdated
 
 
 class Occupied(UserError):
@@ -22,9 +22,9 @@ class Occupied(UserError):
 
 def lock_file(directory: Path) -> Path:
     """The file that stands for a run's folder."""
-    seed = folder_seed(directory.name)
-    base, name = (directory.parent, directory.name) if seed is None else (directory.parent.parent, "")
-    return base / LOCKS / (name or f"{directory.parent.name}.{directory.name}")
+    own = directory.parent if folder_seed(directory.name) is not None else directory
+    out = own.parents[2]  # <out>/<paper>/<preset>/<run>
+    return out / LOCKS / ".".join(directory.relative_to(out).parts)
 
 
 @contextlib.contextmanager

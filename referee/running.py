@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from common.errors import DataError, UserError, nearest
 from common.records import Record, folder_seed, results
+from referee.locks import alone_in
 from referee.planning import Task, parse_seeds, plan
 from referee.planning import folder as folder_of
 from referee.project import Project, UsageError, find_project, find_root, paper_names
@@ -120,6 +121,9 @@ def run(
     if resume and unbegun:
         print(f"      never begun, so from the start: {', '.join(unbegun)}", flush=True)
     if fresh:
+        for task in tasks if distributed.is_main() else ():
+            with alone_in(task.directory):  # nobody else's work is put aside
+                pass
         if distributed.is_main() and (aside := _put_aside(base, tasks)):
             where = project.shown(base / ASIDE)
             print(f"      kept in {where} until their successors have finished: {', '.join(aside)}", flush=True)
@@ -147,9 +151,10 @@ def run(
         for task in tasks:
             if progress:
                 print(f"      {task.name}", flush=True)
-            result = execute(
-                paper, project.name, label, task.run, task.config, task.directory, place, progress=progress
-            )
+            with alone_in(task.directory) if distributed.is_main() else contextlib.nullcontext():
+                result = execute(
+                    paper, project.name, label, task.run, task.config, task.directory, place, progress=progress
+                )
             tell(task.name, result)
             records.append(result[0])
     if publish and distributed.is_main():
@@ -189,7 +194,10 @@ def _execute_here(root: Path, task: Task, progress: bool) -> tuple[Record, bool]
     from common.experiment import execute
 
     paper, place = find_project(root, task.project).module(), torch.device("cpu")
-    return execute(paper, task.project, task.preset, task.run, task.config, task.directory, place, progress=progress)
+    with alone_in(task.directory):
+        return execute(
+            paper, task.project, task.preset, task.run, task.config, task.directory, place, progress=progress
+        )
 
 
 def _put_aside(base: Path, tasks: Iterable[Task]) -> list[str]:
