@@ -226,7 +226,7 @@ def restamp(root: Path, projects: Iterable[str]) -> None:
         if not project.paper_file.is_file():
             continue
         now = f'"code_digest": "{code_digest(project.paper_file)}"'
-        for path in project.results.glob("*/*/record.json"):
+        for path in project.results.glob("*/*/**/record.json"):
             text = path.read_text(encoding="utf-8")
             path.write_text(re.sub(r'"code_digest": "[0-9a-f]{64}"', now, text), encoding="utf-8")
 

@@ -422,10 +422,12 @@ def test_a_copy_holds_the_working_tree_above_the_history(repository):
 
 
 def test_records_of_a_copy_say_that_its_code_made_them(root, make):
-    make("laptop", "k5", code_digest="0" * 64)
+    for folder in ("k5", "k5/seed-1"):
+        make("laptop", folder, code_digest="0" * 64)
     calibrate.restamp(root, ["toy", "no_such_project"])
     toy = Project(root, "toy")
-    assert Record.load(toy.results / "laptop" / "k5").code_digest == code_digest(toy.paper_file)
+    for folder in ("k5", "k5/seed-1"):
+        assert Record.load(toy.results / "laptop" / folder).code_digest == code_digest(toy.paper_file)
 
 
 def test_a_command_that_hangs_ends_with_all_that_it_started(tmp_path):
