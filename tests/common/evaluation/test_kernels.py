@@ -59,6 +59,16 @@ def test_it_is_the_mean_over_pairs(
     assert mmd_squared(x, y, kernel).value == pytest.approx(within[0] + within[1] - 2 * across, rel=1e-12)
 
 
+@pytest.mark.parametrize("block", [1, 3, 5])
+def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the value nor its error: those to the right of the diagonal count twice in both."""
+    x, y = normal(7, 3, 1), normal(5, 3, 2) + 0.5
+    whole = mmd_squared(x, y, polynomial)
+    monkeypatch.setattr(kernels, "BLOCK", block)
+    cut = mmd_squared(x, y, polynomial)
+    assert (cut.value, cut.stderr) == pytest.approx((whole.value, whole.stderr), rel=1e-12)
+
+
 def test_the_variance_is_the_unbiased_one_of_a_u_statistic() -> None:
     """Against sums over different examples, written as they are defined."""
     n = 6

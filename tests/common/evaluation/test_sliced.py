@@ -55,6 +55,15 @@ def test_the_potential_solves_the_dual_problem(n: int, m: int, p: int) -> None:
     assert float(phi.mean()) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize(("n", "m"), [(4, 4), (4, 8), (6, 3)])
+@pytest.mark.parametrize("p", [1, 2])
+def test_the_potential_does_not_know_left_from_right(n: int, m: int, p: int) -> None:
+    """Of several that solve the dual problem, where steps meet, it is the one in their middle."""
+    a, b = (torch.randn(k, 1, dtype=torch.float64).sort(dim=0).values for k in (n, m))
+    mirrored = sliced._potential(-a.flip(0), -b.flip(0), p).flip(0)
+    assert torch.allclose(mirrored, sliced._potential(a, b, p), atol=1e-12)
+
+
 def test_directions_are_uniform_on_the_sphere() -> None:
     theta = directions(20_000, 3, seeded())
     torch.testing.assert_close(theta.norm(dim=1), torch.ones(20_000).double())
