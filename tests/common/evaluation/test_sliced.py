@@ -59,7 +59,7 @@ def test_the_potential_solves_the_dual_problem(n: int, m: int, p: int) -> None:
 @pytest.mark.parametrize("p", [1, 2])
 def test_the_potential_does_not_know_left_from_right(n: int, m: int, p: int) -> None:
     """Of several that solve the dual problem, where steps meet, it is the one in their middle."""
-    a, b = (torch.randn(k, 1, dtype=torch.float64).sort(dim=0).values for k in (n, m))
+    a, b = (normal(k, 1, k).sort(0).values for k in (n, m))
     mirrored = sliced._potential(-a.flip(0), -b.flip(0), p).flip(0)
     assert torch.allclose(mirrored, sliced._potential(a, b, p), atol=1e-12)
 
