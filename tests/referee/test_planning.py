@@ -1,5 +1,6 @@
 """Which runs a call asks for, of which seeds and in which folders; and what becomes of them."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -217,6 +218,51 @@ def test_starting_seeds_over_reuses_nothing_old_after_an_interruption(
     assert "never begun, so from the start: k1 seed 2, k5, k5 seed 1, k5 seed 2" in out
     assert out.count("reused") == 2
     assert not (base / ".before").exists()
+
+
+def interrupted_at(move: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C instead of the move of a file or folder of this number."""
+    real, moves = Path.rename, itertools.count(1)
+
+    def rename(path: Path, target: Path) -> Path:
+        if next(moves) == move:
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+
+
+@pytest.mark.parametrize("move", [2, 3, 4])
+def test_an_interruption_while_runs_are_put_aside_leaves_none_to_be_reused(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, move: int
+) -> None:
+    one = ["run", "toy", "--preset", "laptop", "--only", "k1", "--quiet"]
+    assert main([*one, "--seeds", "0-1"]) == 0
+    with monkeypatch.context() as context:
+        interrupted_at(move, context)
+        assert main([*one, "--fresh"]) == 130
+    capsys.readouterr()
+    assert main(one) == 0
+    assert "reused" not in capsys.readouterr().out
+    assert not (there / "runs" / "toy" / "laptop" / ".before").exists()
+    assert (there / "runs" / "toy" / "laptop" / "k1" / "seed-1" / "record.json").exists()
+
+
+@pytest.mark.parametrize("move", [1, 3, 5])
+def test_an_interruption_while_an_outdated_run_is_put_aside_mixes_nothing(
+    there: Path, project: Project, monkeypatch: pytest.MonkeyPatch, move: int
+) -> None:
+    one = ["run", "toy", "--preset", "laptop", "--only", "k1", "--quiet"]
+    folder = there / "runs" / "toy" / "laptop" / "k1"
+    assert main(one) == 0
+    (folder / "old").touch()
+    project.paper_file.write_text(project.paper_file.read_text().replace("80 + 10", "70 + 10"))
+    with monkeypatch.context() as context:
+        interrupted_at(move, context)
+        assert main(one) == 130
+    assert main(one) == 0
+    assert Record.load(folder).scores[0].value == 80
+    assert not (folder / "old").exists()
 
 
 def test_seeds_run_side_by_side(there: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

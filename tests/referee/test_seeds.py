@@ -251,6 +251,13 @@ def test_what_was_measured_otherwise_is_not_counted(project: Project, replicate:
     assert len(v.records) == 2
 
 
+def test_other_data_is_not_counted(project: Project, replicate: Replicate) -> None:
+    replicate("paper", "k50", {0: 84.9, 1: 84.7, 2: 84.8}, stderr=0.1)
+    replicate("paper", "k50", {0: 84.9, 2: 84.8}, stderr=0.1, data_sha256={"toys": "1" * 64})
+    replicate("paper", "k50", {0: 84.9}, stderr=0.1)
+    assert verdict(project, "nll-k50").seeds == (0, 1)
+
+
 def test_a_seed_of_other_code_makes_the_verdict_stale(project: Project, replicate: Replicate) -> None:
     replicate("paper", "k50", {0: 84.9, 1: 84.7})
     assert not verdict(project, "nll-k50").stale
