@@ -10,6 +10,8 @@
 #   make conformance  every metric beside closed forms and the implementations that others maintain
 #   make setup      the environment alone
 #   make lock       write requirements.lock anew from pyproject.toml
+#   make slurm      install SLURM for the tests that need one (Debian, Ubuntu; as root or by sudo)
+#   make test-slurm start a SLURM of this machine's own, run these tests, stop it
 #   make clean      remove the environment and everything made here
 
 .DEFAULT_GOAL := help
@@ -17,7 +19,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PAPER ?= iwae
 
-.PHONY: help setup demo test lint format notebooks site serve bench conformance lock clean
+.PHONY: help setup demo test slurm test-slurm lint format notebooks site serve bench conformance lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,6 +40,13 @@ demo: setup
 
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+slurm:
+	@$(PYTHON) tests/cluster/slurm.py install
+
+test-slurm: setup
+	@$(PYTHON) tests/cluster/slurm.py installed
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm -rs --durations=10 tests/cluster
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """A real SLURM on one machine, for the tests: started in a second, stopped without a trace, no systemd, no accounting.
 
     python tests/cluster/slurm.py install          # Debian's packages; as root, or by sudo
+    python tests/cluster/slurm.py installed        # whether they are; exits with 1 if not
     python tests/cluster/slurm.py start FOLDER     # prints what to put into the environment
     python tests/cluster/slurm.py restart-node FOLDER
     python tests/cluster/slurm.py stop FOLDER
@@ -12,8 +13,8 @@ the GPUs are empty files, which SLURM hands out like any other.
 
 import argparse
 import contextlib
-import getpass
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -47,14 +48,10 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 GresTypes=gpu
-AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/none
-JobCompType=jobcomp/none
 # Jobs that lost their node, or were asked to go, come back; a moment between SIGTERM and SIGKILL.
 JobRequeue=1
 KillWait=10
@@ -115,7 +112,7 @@ def start(folder: Path) -> dict[str, str]:
             host=host,
             controller=ports[0],
             node=ports[1],
-            user=getpass.getuser(),
+            user=pwd.getpwuid(os.geteuid()).pw_name,
             folder=folder,
             processors=PROCESSORS,
             gpus=GPUS,
@@ -256,12 +253,16 @@ def _free_ports(count: int) -> list[int]:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=("install", "start", "restart-node", "stop"))
+    parser.add_argument("action", choices=("install", "installed", "start", "restart-node", "stop"))
     parser.add_argument("folder", type=Path, nargs="?")
     options = parser.parse_args()
     if options.action == "install":
         install()
         return 0
+    if options.action == "installed":
+        if missing():
+            print(f"not installed: {', '.join(missing())}; 'make slurm' installs them", file=sys.stderr)
+        return 1 if missing() else 0
     if options.folder is None:
         parser.error(f"{options.action} needs a folder")
     try:
