@@ -8,15 +8,21 @@ from torch import Tensor, nn
 from common.data.continuous import Continuous
 from common.data.preprocess import bits_per_dim
 from common.evaluation.likelihood import mean_score
+from common.evaluation.shards import by_batch
 from common.records import Kind, Score
 
 
 def log_probs(model: nn.Module, x: Tensor, device: torch.device, batch_size: int = 500) -> Tensor:
-    """`model.log_prob` of many examples in evaluation mode: (N, ...) -> (N,) nats, float64, on the CPU."""
+    """`model.log_prob` of many examples in evaluation mode: (N, ...) -> (N,) nats, float64, on the CPU.
+
+    Processes share the work (`common.evaluation.shards`), so all of them have to call it.
+    """
     model.eval()
-    with torch.no_grad():
-        parts = torch.split(x, batch_size)
-        return torch.cat([model.log_prob(part.to(device)).double().cpu() for part in parts])  # type: ignore[operator]
+    return by_batch(
+        lambda part: model.log_prob(part.to(device)).double().cpu(),  # type: ignore[operator]
+        x,
+        batch_size=batch_size,
+    )
 
 
 def density_scores(
