@@ -30,6 +30,7 @@ NAMES = (
     *("fit_overhead", "batch_stream", "ema_peers", "likelihood_bound", "iwae_pythae_nll", "vae_pythae"),
     *("frechet_peers", "kid_peers", "neighbours_peers"),
     *("pixelcnn_sampling", "flows_peers", "diffusion_peers"),
+    *("two_processes", "communication"),
     *OWN,
 )
 
