@@ -153,7 +153,7 @@ def load(name: str, root: str | Path | None = None) -> Data:
 def _fetch(entry: DataSet, cache: Path, failures: list[str]) -> Data:
     """The data set from the first remote source that has it right, its files left in the cache."""
     cache.mkdir(parents=True, exist_ok=True)
-    note = cache.with_name(f".{cache.name}.failed")
+    note = cache.with_name(f".{entry.name}.failed")  # several data sets may share a folder
     before = _text(note)
     with only_one(cache) as alone:
         if alone:

@@ -305,6 +305,27 @@ def test_when_the_one_that_downloads_fails_those_who_waited_do_not_try_again(ser
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".tiny.lock", "tiny"]  # no word of it
 
 
+def _load_twin_in_a_process(answers) -> None:
+    answers.put(load("twin").source)
+
+
+def test_who_waited_for_another_data_set_of_the_same_folder_tries(server, tiny, waits, monkeypatch):
+    files = server.address().files
+    missing = Address({name: f"{server.url}/elsewhere/{name}" for name in files})
+    monkeypatch.setitem(registry.REGISTRY, "tiny", tiny.entry(missing))
+    monkeypatch.setitem(registry.REGISTRY, "twin", replace(tiny.entry(server.address()), name="twin"))
+    server.may_answer.clear()
+    answers = multiprocessing.get_context("fork").Queue()
+    processes = _in_processes(1, answers, _fail_in_a_process)
+    until(lambda: server.requests)
+    processes += _in_processes(1, answers, _load_twin_in_a_process)
+    waits.get(timeout=60)
+    server.may_answer.set()
+    assert {answers.get(timeout=60)[:22] for _ in processes} == {"tiny could not be had.", f"{server.url}/"[:22]}
+    for process in processes:
+        process.join()
+
+
 def until(what) -> None:
     for _ in range(600):
         if what():
