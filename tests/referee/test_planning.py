@@ -74,7 +74,8 @@ def test_a_plan_has_the_runs_in_order_and_their_own_seed_first(project: Project)
 def test_the_own_seed_is_the_presets(project: Project, tmp_path: Path) -> None:
     (alone,) = plan(project, "paper")
     assert (alone.seed, alone.own, alone.name) == (1, True, "k50")
-    zero, one = sorted(plan(project, "paper", seeds=(0, 1), out=tmp_path), key=lambda task: task.seed)
+    one, zero = plan(project, "paper", seeds=(0, 1), out=tmp_path)
+    assert (one.seed, zero.seed) == (1, 0)  # its own first
     assert (zero.own, zero.directory) == (False, tmp_path / "toy" / "paper" / "k50" / "seed-0")
     assert (one.own, one.directory) == (True, tmp_path / "toy" / "paper" / "k50")
 

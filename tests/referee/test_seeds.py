@@ -236,6 +236,8 @@ def test_counts_are_compared_exactly_with_every_seed(project: Project, replicate
     replicate("paper", "k50", {0: 25.0, 1: 25.0, 2: 25.0}, score=count)
     v = verdict(project, "nll-k50")
     assert (v.status, v.ours) == ("reproduced", "25 units (3 seeds, all alike)")
+    assert v.shortfall is not None
+    assert v.shortfall.high == 0  # nobody has rounded anything
     replicate("paper", "k50", {0: 25.0, 1: 25.0, 2: 26.0}, score=count)
     v = verdict(project, "nll-k50")
     assert (v.status, v.ours) == ("inconclusive", "25.33 ± 0.33 units (25.00 to 26.00, 3 seeds)")
