@@ -41,7 +41,9 @@ def start(device: torch.device) -> torch.device:
     Outside `torchrun` nothing happens and `device` comes back. Tensors on the CPU travel by gloo and tensors on a GPU
     by NCCL, so that small decisions are shared without waiting for a GPU.
 
-    Raises `DeviceError` when there are more processes on this machine than GPUs.
+    Raises:
+        DeviceError: there are more processes on this machine than GPUs.
+        ProcessError: one of them ended before they met.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
         return device
@@ -55,9 +57,13 @@ def start(device: torch.device) -> torch.device:
             )
         device, backend = torch.device("cuda", local), "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(device)
-    dist.init_process_group(backend, timeout=PATIENCE)
-    atexit.register(_stop)
-    _peers[:] = gather((socket.gethostname(), os.getpid()))
+    try:
+        dist.init_process_group(backend, timeout=PATIENCE)
+        atexit.register(_stop)
+        _peers[:] = gather((socket.gethostname(), os.getpid()))
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ProcessError(f"the processes did not find each other; give the same command again. {reason}") from error
     return device
 
 

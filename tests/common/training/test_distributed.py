@@ -117,6 +117,19 @@ def test_more_processes_than_gpus(monkeypatch):
         distributed.start(torch.device("cuda"))
 
 
+def test_processes_that_do_not_meet(monkeypatch):
+    def refused(*arguments, **how):
+        raise RuntimeError("Connection refused\nat length")
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed.dist, "init_process_group", refused)
+    with pytest.raises(
+        ProcessError, match=r"did not find each other; give the same command again. Connection refused$"
+    ):
+        distributed.start(torch.device("cpu"))
+
+
 def test_alone_nothing_is_shared():
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     assert distributed.start(torch.device("cpu")) == torch.device("cpu")
