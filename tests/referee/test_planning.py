@@ -249,6 +249,28 @@ def test_an_interruption_while_runs_are_put_aside_leaves_none_to_be_reused(
     assert (there / "runs" / "toy" / "laptop" / "k1" / "seed-1" / "record.json").exists()
 
 
+def test_what_is_aside_is_not_mixed_with_an_interrupted_start_over(
+    there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = ["run", "toy", "--preset", "laptop", "--only", "k1", "--quiet", "--fresh"]
+    base = there / "runs" / "toy" / "laptop"
+    assert main(one) == 0
+    before = {path.name: path.read_bytes() for path in (base / "k1").iterdir()}
+    for _ in range(2):  # begun, interrupted with something written; and started over once more
+        with monkeypatch.context() as context:
+            from common import experiment
+
+            def execute(*arguments: Any, **options: Any) -> Any:
+                (base / "k1").mkdir()
+                (base / "k1" / "metrics.jsonl").write_text("begun")
+                raise KeyboardInterrupt
+
+            context.setattr(experiment, "execute", execute)
+            assert main(one) == 130
+    assert {path.name: path.read_bytes() for path in (base / ".before" / "k1").iterdir()} == before
+    assert [path.name for path in (base / "k1").iterdir()] == ["metrics.jsonl"]
+
+
 @pytest.mark.parametrize("move", [1, 3, 5])
 def test_an_interruption_while_an_outdated_run_is_put_aside_mixes_nothing(
     there: Path, project: Project, monkeypatch: pytest.MonkeyPatch, move: int
