@@ -66,9 +66,7 @@ def needs(project: Project, preset: str | None = None) -> list[Need]:
     published = [r for name, runs in results(project.results).items() if name in presets for r in runs.values()]
     claimed = [claim.dataset for claim in project.load().claims if claim.preset in presets]
 
-    settings = [(f.name, getattr(config, f.name)) for config in configs for f in dataclasses.fields(config)]
-    strings = [value for _, value in settings if isinstance(value, str)]
-    data = _data_sets([*strings, *claimed, *(name for record in published for name in record.data_sha256)])
+    data = _data_sets([*_strings(configs), *claimed, *(name for record in published for name in record.data_sha256)])
     networks = _networks_of(published)
     if _sees_by_networks(paper):
         seen = {name.partition("@")[0] for name in networks}
@@ -79,6 +77,12 @@ def needs(project: Project, preset: str | None = None) -> list[Need]:
         if isinstance(address, str) and "/" in address:
             found.add(Need("weights", address, str(getattr(config, "weights_sha256", ""))))
     return sorted(found)
+
+
+def _strings(configs: Iterable[Any]) -> list[str]:
+    """Every setting that is a word."""
+    settings = [getattr(config, field.name) for config in configs for field in dataclasses.fields(config)]
+    return [value for value in settings if isinstance(value, str)]
 
 
 def _data_sets(names: Iterable[str]) -> set[str]:
@@ -151,6 +155,21 @@ def _weights(need: Need, root: Path) -> Found:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 50_000 else f"{size / 1e3:.1f} kB"
+
+
+def absent(configs: Iterable[Any]) -> list[str]:
+    """Data sets that runs with these settings will ask for and that are not on this machine; only looks, reads none."""
+    from common.data import registry
+    from common.data.sources import local_folders
+    from common.downloads import cache_root
+
+    found = []
+    for name in sorted(_data_sets(_strings(configs))):
+        entry = registry.REGISTRY[name]
+        folders = [*local_folders(entry.folders, None), *entry.installed, cache_root() / entry.folders[0]]
+        if entry.bundled is None and not any(registry.size(name, folder) for folder in folders):
+            found.append(name)
+    return found
 
 
 # -- referee fetch -----------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from common.digest import code_digest
 from common.errors import UserError
 from common.records import Record, folder_seed, write_text
 from referee import cost
+from referee.fetching import absent
 from referee.locks import alone_in
 from referee.planning import Task, parse_seeds, plan
 from referee.project import UsageError, find_project, find_root, paper_names
@@ -117,6 +118,9 @@ def prepare(root: Path, options: argparse.Namespace, overrides: list[str]) -> tu
         notes.append("Nothing to queue.")
         return None, notes
     new = [task for entry, task in planned if not entry.reused]
+    if missing := absent(task.config for task in new):
+        need = f"{', '.join(missing)}: 'referee fetch {' '.join(papers)}'"
+        notes.append(f"not on this machine, and jobs without a network will fail for want of {need}")
     costs = cost.known(root, new)
     if options.estimate:
         costs = cost.tried(root, new, costs, overrides, seconds=cost.TRIAL_S, device=options.device)

@@ -15,9 +15,9 @@ from common.data import names as data_sets
 from common.data.splits import content_digest
 from common.downloads import Unavailable
 from common.records import Record
-from referee import fetching
-from referee.cli import main
-from referee.fetching import Need, needs
+from referee import fetching, scheduling
+from referee.cli import main, parser
+from referee.fetching import Need, absent, needs
 from referee.project import Project, paper_names
 
 MakeRecord = Callable[..., Record]
@@ -258,6 +258,29 @@ def test_a_warning_is_a_line_and_not_a_traceback(shop: Shop, toy: Project, tmp_p
     assert "    In the cache, " in captured.out
     assert "It is set aside as x.npz.bad-" in captured.out
     assert "UserWarning" not in captured.out + captured.err
+
+
+def test_what_is_absent_is_seen_without_a_look_inside(shop: Shop, toy: Project, tmp_path: Path) -> None:
+    runs = toy.module().PRESETS
+    both = [*runs["smoke"].values(), *runs["laptop"].values()]
+    assert absent(both) == ["wares"]
+    assert absent(runs["smoke"].values()) == []  # the digits come with a package
+    (tmp_path / "cache" / "wares").mkdir(parents=True)
+    (tmp_path / "cache" / "wares" / "x.npz").write_bytes(b"not opened")
+    assert absent(both) == []
+    assert shop.asked == []
+
+
+def test_a_call_of_jobs_says_what_is_not_fetched_yet(shop: Shop, toy: Project, capsys: Capture) -> None:
+    arguments = ["run", "toy", "--preset", "laptop", "--only", "k1", "--on", "local"]
+    options, rest = parser().parse_known_args(arguments)
+    options.typed = arguments
+    _, notes = scheduling.prepare(toy.root, options, rest)
+    said = "not on this machine, and jobs without a network will fail for want of wares: 'referee fetch toy'"
+    assert said in notes
+    assert main(["fetch", "toy"]) == 0
+    _, notes = scheduling.prepare(toy.root, options, rest)
+    assert not any("wares" in note for note in notes)
 
 
 # -- The command -------------------------------------------------------------------------------------------------------
