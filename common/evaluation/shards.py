@@ -16,7 +16,7 @@ torch.Size([7, 3])
 
 A paper whose `evaluate` is written with these says so by `SHARDED = True`, and `common.experiment` then calls it in
 every process. Anything else in it is done by each of them, too; only the first one's scores are kept, and only it may
-write. `illustrate` is called in the first process alone: nothing can be divided there, and it would wait for the others.
+write. `illustrate` is called in the first process alone: nothing can be divided there.
 """
 
 from __future__ import annotations
