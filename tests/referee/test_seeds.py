@@ -25,7 +25,7 @@ from referee.weighing import ERRORS, seeds_needed, shortfall
 from tests.referee.test_weighing import claim, score
 
 MakeRecord = Callable[..., Record]
-TRIALS = 4000
+TRIALS = 2000
 ONE_SIDE = norm.sf(ERRORS)  # 2.3 %
 MOST = ONE_SIDE + 3 * math.sqrt(ONE_SIDE * (1 - ONE_SIDE) / TRIALS)  # that so many trials can be expected to show
 
