@@ -252,12 +252,12 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--metrics", metavar="NAME,...", help="'list' says which there are; own, of --weights")
     evaluate.add_argument("--dataset", metavar="NAME", help="compare with this data set (default: the paper's)")
     evaluate.add_argument("--reference", metavar="DIR|FILE", help="compare with this instead: images, or features")
-    evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    evaluate.add_argument("--split", choices=("train", "val", "test"), help="default: test; of --reference: not said")
     evaluate.add_argument("--allow-train", action="store_true", help="--split train is meant, and the scores say so")
     evaluate.add_argument("--network", metavar="NAME,...", help="whose features (default: the data set's own)")
     evaluate.add_argument("--n", type=int, metavar="N", help="so many of the samples, by --seed; draws (default: 1000)")
     evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="of draws, choices, resamples (default: 0)")
-    evaluate.add_argument("--ema", action="store_true", help="the samples, or weights, are those of averaged weights")
+    evaluate.add_argument("--ema", action="store_true", help="the samples, or weights, are of averaged weights")
     evaluate.add_argument(
         "--device", default="auto", metavar="NAME", help="for a model: auto (default), cpu, cuda, mps"
     )

@@ -1,43 +1,41 @@
 """`referee evaluate`: metrics of samples, whoever made them, and of a model by its weights; the outcome is a record.
 
-Samples are a folder of images or a file (`common.evaluation.samples`), or drawn from a paper's model. What draws is
-`generate(config, model, n, *, levels, generator) -> uint8 (n, C, H, W)` of the paper's module or package, or, where
-that is not there, the model's own `sample(n, generator=...)`, if it returns values in [0, 1] or codes.
+Samples are a folder of images or a file (`common.evaluation.samples`), or drawn from a paper's model
+(`referee.trained`).
 
 What decides the values is in the record's configuration: digests of the samples and of the data, the split, network,
-seed and number, and the configuration of the model. Nothing is written before everything is measured.
+seed and number, whether weights are averaged, and the configuration of the model. What a reader should know besides is
+there as `notes`. Nothing is written before everything is measured.
 """
 
 import argparse
 import dataclasses
 import hashlib
-import inspect
 import json
 import re
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from common.digest import code_digest
-from common.errors import CheckpointError, ConfigError, DataError, nearest
+from common.errors import CheckpointError, ConfigError, DataError, RecordError, nearest
 from common.evaluation import metrics
 from common.records import Record, Score, environment, git_sha, hardware
 from referee.project import Project, UsageError, find_project, find_root
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from common.evaluation.bank import Bank
     from common.evaluation.features import Features
     from common.evaluation.samples import Images
+    from referee.trained import Model, Weights
 
 DRAWS = 1000  # from a model, when no number is said
 
@@ -46,20 +44,8 @@ OWN = "own"
 
 BATCH = 100  # samples at a time: drawn from a model, or seen by a network
 
-
-@dataclass(frozen=True)
-class Model:
-    """A paper's model with its weights, and the configuration that they belong to."""
-
-    project: Project
-    paper: Any  # common.experiment.Paper
-    config: Any
-    plain: dict[str, Any]  # the configuration, as a record has it
-    run: str  # "laptop/eps-simple", or what the folder is called
-    module: "nn.Module"
-    path: Path
-    sha256: str
-    kept: str  # "raw" or "ema": what the weights are
+NOT_SAID = "not said"
+"""The split of a reference of the caller's, where neither its file nor --split says which it is."""
 
 
 # -- The command -------------------------------------------------------------------------------------------------------
@@ -76,21 +62,53 @@ def evaluate_command(options: argparse.Namespace) -> int:
     asked = _names(options)
     start = time.perf_counter()
     with _input_errors():
-        record, directory, measured = _evaluated(options, root, project, asked, start)
-    _keep(record, directory, measured if options.keep_features else None)
-    notes = measured.notes if measured else []
+        outcome = _evaluated(options, root, project, asked, start)
+    record, directory, notes = outcome.record, outcome.directory, outcome.record.config["notes"]
+    _keep(record, directory, outcome.measured if options.keep_features else None)
     shown = directory / "record.json"
     where = shown.relative_to(root).as_posix() if shown.is_relative_to(root) else str(shown)
     if options.format == "json":
-        print(json.dumps({"record": where, "notes": notes} | dataclasses.asdict(record), indent=1))
+        said = {"record": where, "notes": notes, "own": len(outcome.own)}  # of the scores, which the first ones are
+        print(json.dumps(said | dataclasses.asdict(record), indent=1))
         return 0
-    from referee.show import print_scores
+    from referee.show import duration
 
-    print_scores([record])
+    _show(outcome)
     for note in notes:
-        print(f"note: {note}.")
-    print(f"Record: {where}")
+        print(f"note: {note}{'' if note.endswith('?') else '.'}")
+    print(f"Record: {where} ({duration(record.wall_s)})")
     return 0
+
+
+def _show(outcome: "Outcome") -> None:
+    """One line a score: whose it is and of which split, where they differ in it; below, how each was measured."""
+    from rich.text import Text
+
+    from referee.show import console, plain_table
+    from referee.verdicts import show_score
+
+    scores = outcome.record.scores
+    whose = ["own" if i < len(outcome.own) else "" for i in range(len(scores))]
+    both = len(set(whose)) > 1
+    apart = len({score.split for score in scores}) > 1
+    table = plain_table()
+    for column in ("score", *(["by"] if both else []), *(["split"] if apart else []), "value", "n"):
+        table.add_column(column, no_wrap=True, justify="right" if column in ("value", "n") else "left")
+    measured: dict[str, dict[str, None]] = {}  # protocol -> the scores it is of, in order
+    for score, by in zip(scores, whose, strict=True):
+        cells = [score.name, *([by or "metric"] if both else []), *([score.split] if apart else [])]
+        limit = outcome.limits.get(score.name, "") if not by else ""
+        unknown = f" ({limit})" if limit else ""
+        cells += [f"{show_score(score)} {score.unit}{unknown}", f"{score.n:,}"]
+        table.add_row(*map(Text, cells))
+        measured.setdefault(score.protocol, {})[f"{score.name}{f' ({by})' if by and both else ''}"] = None
+    out = console()
+    out.print()
+    out.print(table)
+    out.print()
+    for protocol, names in measured.items():
+        out.print(Text(f"{', '.join(names)}: {protocol}", style="dim"))
+    out.print()
 
 
 def _keep(record: Record, directory: Path, measured: "Measured | None") -> None:
@@ -99,6 +117,7 @@ def _keep(record: Record, directory: Path, measured: "Measured | None") -> None:
 
     try:
         for network, bank in (measured.banks if measured else {}).items():
+            bank.split = "" if bank.split == NOT_SAID else bank.split
             write_features(bank, directory / f"features-{network}.safetensors")
         record.save(directory)
     except OSError as error:
@@ -119,9 +138,17 @@ def _sensible(options: argparse.Namespace) -> None:
         raise UsageError(f"evaluate: --output {options.output} is a file; name a folder.")
     if options.n is not None and options.n < 1:
         raise UsageError(f"evaluate: --n {options.n}: at least one sample.")
-    if options.split == "train" and not options.allow_train:
+    if options.weights and not Path(options.weights).is_file():
+        raise UsageError(f"evaluate: {options.weights}: there are no weights here.")
+    if options.split == "train":
+        _not_unawares(options)
+
+
+def _not_unawares(options: argparse.Namespace) -> None:
+    """Training examples are compared with only where that is meant."""
+    if not options.allow_train:
         raise UsageError(
-            "evaluate: --split train compares samples with what the model was trained on, and rewards a model that "
+            "evaluate: the split 'train' compares samples with what the model was trained on, and rewards a model that "
             "memorises it. Name 'test' or 'val', or add --allow-train if it is meant (some papers do it so); the "
             "scores will say so."
         )
@@ -143,13 +170,24 @@ def _names(options: argparse.Namespace) -> tuple[str, ...]:
             )
     if not names:
         raise UsageError("evaluate: --metrics names none; '--metrics list' says which there are.")
+    for_metrics = ("n", "split", "dataset", "reference", "network", "keep_features")
+    if names == (OWN,) and (said := [f"--{each.replace('_', '-')}" for each in for_metrics if _given(options, each)]):
+        raise UsageError(
+            f"evaluate: {', '.join(said)}: of no effect on 'own', which measures as the paper's configuration says. "
+            "Leave it away, or name metrics of draws, as in --metrics own,kid."
+        )
     return names
+
+
+def _given(options: argparse.Namespace, name: str) -> bool:
+    return getattr(options, name) not in (None, False)
 
 
 def _list(how: str) -> None:
     """Every metric with what it says."""
     if how == "json":
-        print(json.dumps({name: meaning._asdict() for name, meaning in metrics.OF_SAMPLES.items()}, indent=1))
+        said = {name: {"better": metrics.better(name), **m._asdict()} for name, m in metrics.OF_SAMPLES.items()}
+        print(json.dumps(said, indent=1))
         return
     from rich.text import Text
 
@@ -160,7 +198,7 @@ def _list(how: str) -> None:
         table.add_column(column)
     for name, meaning in metrics.OF_SAMPLES.items():
         mark = "*" if name in metrics.DEFAULT else ""
-        table.add_row(*map(Text, (name + mark, meaning.direction, meaning.unit, meaning.what)))
+        table.add_row(*map(Text, (name + mark, metrics.better(name), meaning.unit, meaning.what)))
     table.add_row(*map(Text, (OWN, "", "", "with --weights: what the paper's own evaluation measures")))
     console().print(table)
     print("* computed when no --metrics are named; with --weights that is 'own'.")
@@ -171,32 +209,43 @@ def _input_errors() -> Iterator[None]:
     """What is wrong with samples, weights or the choice of metrics is the caller's to put right: exit status 2."""
     try:
         yield
-    except (DataError, CheckpointError, ConfigError) as error:
-        if isinstance(error, _Unreachable):
-            raise
+    except (DataError, CheckpointError, ConfigError, RecordError) as error:
         raise UsageError(str(error)) from None
-
-
-class _Unreachable(DataError):
-    """A data set that cannot be had here: nobody's mistake."""
 
 
 # -- What is measured --------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came out: the record, whose first scores are the paper's `own`, and where it goes."""
+
+    record: Record
+    directory: Path
+    own: list[Score]
+    measured: "Measured | None"  # the sample metrics, if there were any
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """Score -> what is known of it in the place of an error."""
+        return self.measured.limits if self.measured else {}
+
+
 def _evaluated(
     options: argparse.Namespace, root: Path, project: Project | None, asked: tuple[str, ...], start: float
-) -> "tuple[Record, Path, Measured | None]":
-    """The record, the folder that it goes to, and the sample metrics if there were any."""
+) -> Outcome:
+    """Everything that was asked for, measured."""
     import torch
 
     from common.training import pick_device
+    from referee.trained import load_model, own_scores
 
     device = pick_device(options.device)
     torch.set_flush_denormal(True)  # as in `common.experiment.execute`
-    model = _model(options, project, device) if project and options.weights else None
+    model = load_model(options, project, device) if project and options.weights else None
     of_samples = tuple(name for name in asked if name != OWN)
-    scores: list[Score] = []
+    own: list[Score] = []
+    notes: list[str] = []
     data_sha256: dict[str, str] = {}
     measured: Measured | None = None
     config: dict[str, Any] = {"metrics": list(asked)}
@@ -204,15 +253,14 @@ def _evaluated(
         config |= {"weights_file_sha256": model.sha256, "run": model.run, "model": model.plain}
     if of_samples:
         measured = _measure(options, project, model, of_samples, device)
-        scores = measured.scores
         config |= measured.config
         data_sha256 |= measured.data_sha256
+        notes += measured.notes
     if model and OWN in asked:
-        own, digests = _own(model, device, not options.quiet)
-        have = {(score.name, score.split, score.weights) for score in own}
-        scores = own + [score for score in scores if (score.name, score.split, score.weights) not in have]
+        own, digests, said = own_scores(model, device, not options.quiet)
         data_sha256 |= digests
-    config["seed"] = options.seed
+        notes += said
+    config |= {"seed": options.seed, "notes": notes}
     label = model.run if model else Path(options.samples).resolve().name
     name = _slug(label) + "-" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
     base = root / "runs" / (project.name if project else "samples") / "evaluate" / name
@@ -221,7 +269,7 @@ def _evaluated(
         preset="evaluate",
         run=name,
         config=config,
-        scores=scores,
+        scores=own + (measured.scores if measured else []),
         seed=options.seed,
         steps=0,
         code_digest=_digest_of_code(model),
@@ -233,7 +281,7 @@ def _evaluated(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         parameters=sum(p.numel() for p in model.module.parameters()) if model else 0,
     )
-    return record, Path(options.output) if options.output else base, measured
+    return Outcome(record, Path(options.output) if options.output else base, own, measured)
 
 
 @dataclass(frozen=True)
@@ -244,26 +292,32 @@ class Measured:
     config: dict[str, Any]
     data_sha256: dict[str, str]
     notes: list[str]
+    limits: dict[str, str]  # score -> what is known of it in the place of an error
     banks: "dict[str, Bank]"  # network -> the samples' features
 
 
 def _measure(
     options: argparse.Namespace,
     project: Project | None,
-    model: Model | None,
+    model: "Model | None",
     names: tuple[str, ...],
     device: "torch.device",
 ) -> Measured:
     """The metrics of these names, by every network that is asked for."""
     from common.evaluation import samples as reading
     from common.evaluation.bank import Bank
+    from referee import caveats
+    from referee.trained import sampling
 
     given = Path(options.samples) if options.samples else None
     samples: Bank | None = None
     if given and reading.is_features(given):
         samples = reading.read_features(given, given.name)
     reference = _reference(options, project, model)
-    networks = _networks(options, reference, samples)
+    images: Images | None = None
+    if given and samples is None:
+        images = reading.open_images(given, reference.like)
+    networks = _networks(options, reference, samples, images)
     for network in networks:
         if samples is not None and samples.network != network.name:
             raise DataError(
@@ -278,35 +332,44 @@ def _measure(
             "copying and copies look for training examples among the samples: they take --dataset, and --split 'test' "
             "or 'val' as the examples that were held out."
         )
-    images: Images | None = None
     if model:
         for network in networks:
             _enough(names, options.n or DRAWS, network.dims, reference, options)
         images = _drawn(model, options.n or DRAWS, options.seed, device, reference.like, not options.quiet)
-    elif given and samples is None:
-        images = reading.open_images(given, reference.like)
     source = samples or images
     assert source is not None
-    if source.split and source.split != options.split:
+    if source.split and source.split != reference.split:
         raise DataError(
-            f"{given}: says that it is to be compared with the split '{source.split}'; --split is '{options.split}'."
+            f"{given}: says that it is to be compared with the split '{source.split}'; that of the reference is "
+            f"'{reference.split}': name the right one by --split."
         )
     rows = _chosen(source.n, options.n if options.samples else None, options.seed, str(given))
     n = source.n if rows is None else len(rows)
     for network in networks:
         _enough(names, n, network.dims, reference, options)
     name = images.name if images else samples.source if samples else ""
-    config: dict[str, Any] = {"samples": name, "n": n, "split": options.split}
+    config: dict[str, Any] = {"samples": name, "n": n, "split": reference.split}
     config["networks"] = [network.name for network in networks]
-    notes = list(images.notes) if images else []
-    meant = ["the training split, as was asked for"] if options.split == "train" else []
-    protocol = "; ".join([*notes, *meant])
-    banks, sha256 = _seen(images, samples, rows, [*networks, *classifiers.values()], options)
+    weights: Weights = model.kept if model else "ema" if options.ema else "raw"
+    banks, sha256, marks = _seen(images, samples, rows, [*networks, *classifiers.values()], reference.split, options)
     config |= {"samples_sha256": sha256, "reference": reference.name, "reference_sha256": reference.sha256}
-    weights: Literal["raw", "ema"] = "ema" if options.ema or (model and model.kept == "ema") else "raw"
+    config["weights"] = weights
+    notes = [*(images.notes if images else ()), *caveats.repeated(marks)]
+    compared = metrics.wants_reference(names)
+    parts = [*(images.decides if images else ()), sampling(model) if model else ""]
+    parts.append("averaged weights" if weights == "ema" else "")
+    parts.append("the training split, as was asked for" if reference.split == "train" and compared else "")
+    if compared and images and reference.codes is not None:
+        parts.append(caveats.of_the_reference(marks, reference.codes))
+    elif compared and reference.features is not None:
+        parts.append(caveats.of_its_features(banks[networks[0].name], reference.features))
+    protocol = "; ".join(part for part in parts if part)
+    if images and reference.training is not None:
+        notes += caveats.of_training(marks, reference.training, reference.name)
+    if images and reference.codes is None and any(network.name == "raw-pixels" for network in networks):
+        notes.append("the samples were taken to be of 256 levels, since features of pixels do not say of how many")
     scores: list[Score] = []
     for network in networks:
-        compared = metrics.wants_reference(names)
         job = metrics.Job(
             banks[network.name],
             reference.bank(network, not options.quiet) if compared else Bank(network.name),
@@ -317,11 +380,20 @@ def _measure(
             weights=weights,
         )
         scores += metrics.measure(names, job, progress=not options.quiet and sys.stderr.isatty())
+    if "coverage" in names:
+        notes.append(caveats.coverage_of_data(reference.n, n))
+    known = [caveats.without_error(score) for score in scores]
+    limits = {score.name: limit for score, limit in known if limit}
+    if limits:
+        notes.append(
+            f"{', '.join(limits)}: no error was seen among these samples, which does not make it 0; what is known of "
+            "shares is said"
+        )
     kept = {network.name: banks[network.name] for network in networks}
-    return Measured(scores, config, reference.data_sha256, notes, kept)
+    return Measured([score for score, _ in known], config, reference.data_sha256, notes, limits, kept)
 
 
-def _digest_of_code(model: Model | None) -> str:
+def _digest_of_code(model: "Model | None") -> str:
     """Of all that computes metrics, and of the paper's code if its model was used."""
     digest = code_digest(Path(metrics.__file__))
     if model is None:
@@ -359,7 +431,8 @@ class Reference:
         if self.features is not None:
             return self.features
         assert self.codes is not None
-        return _cached(self.codes, self.sha256, network, f"{self.name} {self.split}", self.split, progress)
+        source = f"{self.name}, split not said" if self.split == NOT_SAID else f"{self.name} {self.split}"
+        return _cached(self.codes, self.sha256, network, source, self.split, progress)
 
     def train(self, network: "Features", progress: bool) -> "Bank":
         """The training examples' features."""
@@ -367,47 +440,59 @@ class Reference:
         return _cached(self.training, f"train of {self.sha256}", network, f"{self.name} train", "train", progress)
 
 
-def _reference(options: argparse.Namespace, project: Project | None, model: Model | None) -> Reference:
+def _reference(options: argparse.Namespace, project: Project | None, model: "Model | None") -> Reference:
     from common.evaluation import samples as reading
 
     if options.reference:
-        return _brought(Path(options.reference), options.split)
+        reference = _brought(Path(options.reference), options.split)
+        if reference.split == "train":
+            _not_unawares(options)
+        return reference
     name = options.dataset or _dataset_of(project, model)
-    from common.data import load, names
+    from common.data import load
 
-    if name not in names():
-        raise UsageError(f"evaluate: there is no data set '{name}' of images.{nearest(name, names())}")
-    try:
-        data = load(name)
-    except DataError as error:
-        raise _Unreachable(str(error)) from None
-    split = getattr(data, options.split)
+    if name not in (known := _image_sets()):
+        instead = f" Measure what the paper measures of {model.run}: --metrics own." if model else ""
+        raise UsageError(
+            f"evaluate: there is no data set '{name}' of images.{nearest(name, known)} There are: {', '.join(known)}."
+            f"{instead}"
+        )
+    data = load(name)
+    which = options.split or "test"
+    split = getattr(data, which)
     shape = tuple(split.x.shape[1:])
-    if data.levels is None or len(shape) not in (1, 3):
-        raise UsageError(f"evaluate: '{name}' holds no images, and sample metrics here are of images.")
+    assert data.levels is not None
     digest = reading.Digest(shape)
     digest.add(split.x)
-    training = None if options.split == "train" else data.train.x
+    training = None if which == "train" else data.train.x
     like = reading.Like(name, shape, data.levels)
-    return Reference(name, options.split, like, split.x, None, training, digest.hex(), {data.name: data.sha256})
+    return Reference(name, which, like, split.x, None, training, digest.hex(), {data.name: data.sha256})
 
 
-def _brought(path: Path, split: str) -> Reference:
-    """A folder or file of the caller's as the reference."""
+def _image_sets() -> list[str]:
+    """The data sets of images; those of the UCI repository are vectors."""
+    from common.data import names
+
+    return [name for name in names() if not name.startswith("uci_")]
+
+
+def _brought(path: Path, wanted: str | None) -> Reference:
+    """A folder or file of the caller's as the reference; of the split that is named, or that it says it is of."""
     import torch
 
     from common.evaluation import samples as reading
 
     if reading.is_features(path):
         bank = reading.read_features(path)
-        if bank.split and bank.split != split:
-            raise DataError(f"{path}: holds features of the split '{bank.split}', and --split is '{split}'.")
-        bank.split = split
+        if bank.split and wanted not in (None, bank.split):
+            raise DataError(f"{path}: holds features of the split '{bank.split}', and --split is '{wanted}'.")
+        bank.split = split = wanted or bank.split or NOT_SAID
         digest = hashlib.sha256(bank.x.numpy().data).hexdigest()
         return Reference(path.name, split, None, None, bank, None, digest, {path.name: digest})
     images = reading.open_images(path)
-    if images.split and images.split != split:
-        raise DataError(f"{path}: says that it is of the split '{images.split}', and --split is '{split}'.")
+    if images.split and wanted not in (None, images.split):
+        raise DataError(f"{path}: says that it is of the split '{images.split}', and --split is '{wanted}'.")
+    split = wanted or images.split or NOT_SAID
     codes = torch.cat(list(images.batches(1000)))
     sha = reading.Digest(images.shape)
     sha.add(codes)
@@ -415,7 +500,7 @@ def _brought(path: Path, split: str) -> Reference:
     return Reference(images.name, split, like, codes, None, None, sha.hex(), {images.name: sha.hex()})
 
 
-def _dataset_of(project: Project | None, model: Model | None) -> str:
+def _dataset_of(project: Project | None, model: "Model | None") -> str:
     """The data set of a model's configuration, or the one that a paper is about."""
     if model:
         name = model.plain.get("dataset")
@@ -426,20 +511,23 @@ def _dataset_of(project: Project | None, model: Model | None) -> str:
         raise UsageError("evaluate: compared with what? Name --dataset NAME, a paper, or --reference DIR|FILE.")
     presets = project.module().PRESETS
     some = (config for preset, runs in presets.items() if preset != "smoke" for config in runs.values())
-    found = sorted({name for config in some if isinstance(name := getattr(config, "dataset", None), str)})
+    named = sorted({name for config in some if isinstance(name := getattr(config, "dataset", None), str)})
+    found = [name for name in named if name in _image_sets()]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UsageError(f"evaluate: {project.name} names no data set; name it with --dataset.")
+        raise UsageError(f"evaluate: {project.name} names no data set of images; name it with --dataset.")
     raise UsageError(f"evaluate: {project.name} is about several data sets; choose: --dataset {' | '.join(found)}.")
 
 
-def _networks(options: argparse.Namespace, reference: Reference, samples: "Bank | None") -> "list[Features]":
+def _networks(
+    options: argparse.Namespace, reference: Reference, samples: "Bank | None", images: "Images | None"
+) -> "list[Features]":
     """The feature networks: those asked for, the one that files of features come from, or the data set's own."""
     from common.evaluation.networks import for_data, network
 
     like = reference.like
-    shape, levels = (like.shape, like.levels) if like else (None, 256)
+    shape, levels = (like.shape, like.levels) if like else (images.shape if images else None, 256)
     asked = [name.strip() for name in (options.network or "").split(",") if name.strip()]
     made = [bank.network for bank in (samples, reference.features) if bank]
     if not asked and made:
@@ -447,6 +535,11 @@ def _networks(options: argparse.Namespace, reference: Reference, samples: "Bank 
     if reference.features is not None:  # nothing is to be computed but what the samples want
         if samples is not None:
             return [_Named(name, samples.dims) for name in dict.fromkeys(asked)]
+        if shape is None and "raw-pixels" in asked:
+            raise ConfigError(
+                f"{options.reference}: features of pixels do not say what shape the images have that are to be drawn; "
+                "give the images themselves as --reference, or name a --dataset."
+            )
         return [network(name, shape, levels) for name in dict.fromkeys(asked)]
     if not asked:
         return [for_data(reference.name, shape, levels)]
@@ -513,29 +606,34 @@ def _seen(
     samples: "Bank | None",
     rows: "Tensor | None",
     networks: "Sequence[Features]",
+    split: str,
     options: argparse.Namespace,
-) -> "tuple[dict[str, Bank], str]":
-    """The samples' features under each network, in one pass; and the digest of the samples."""
+) -> "tuple[dict[str, Bank], str, list[bytes]]":
+    """The samples' features under each network, in one pass; the digest of the samples, and one of each."""
     from tqdm import tqdm
 
     from common.evaluation.bank import Bank
+    from common.evaluation.duplicates import fingerprints
     from common.evaluation.samples import Digest
 
     if images is None:
         assert samples is not None
         kept = samples if rows is None else Bank(samples.network, samples.source, samples.split).add(samples.x[rows])
-        kept.split = options.split
-        return {network.name: kept for network in networks}, hashlib.sha256(kept.x.numpy().data).hexdigest()
-    banks = {network.name: Bank(network.name, "samples", options.split) for network in networks}
+        kept.split = split
+        sha256 = hashlib.sha256(kept.x.numpy().data).hexdigest()
+        return {network.name: kept for network in networks}, sha256, fingerprints(kept.x)
+    banks = {network.name: Bank(network.name, "samples", split) for network in networks}
+    marks: list[bytes] = []
     digest = Digest(images.shape)
     total = images.n if rows is None else len(rows)
     with tqdm(total=total, desc="samples", disable=options.quiet, **_bar()) as bar:
         for codes in images.batches(BATCH, rows):
             digest.add(codes)
+            marks += fingerprints(codes)
             for network in networks:
                 banks[network.name].add(network(codes))
             bar.update(len(codes))
-    return banks, digest.hex()
+    return banks, digest.hex(), marks
 
 
 def _cached(codes: "Tensor", digest: str, network: "Features", source: str, split: str, progress: bool) -> "Bank":
@@ -566,79 +664,18 @@ def _cached(codes: "Tensor", digest: str, network: "Features", source: str, spli
     return made
 
 
-# -- A paper's model ---------------------------------------------------------------------------------------------------
+# -- Draws -----------------------------------------------------------------------------------------------------------
 
 
-def _model(options: argparse.Namespace, project: Project, device: "torch.device") -> Model:
-    """The model, its configuration from the preset that is named or from what lies beside the weights."""
-    from common.experiment import load_weights, pick_runs
-    from common.training import place
-
-    path = Path(options.weights)
-    paper = project.module()
-    kept = "ema" if options.ema else "raw"
-    if options.preset:
-        config = pick_runs(paper, options.preset, [options.run])[options.run]
-        run = f"{options.preset}/{options.run}"
-    else:
-        config = _config_beside(path, paper, project)
-        run = "/".join(path.resolve().parts[-3:-1])
-        if (path.parent / "record.json").is_file():
-            says = Record.load(path.parent)
-            kept = "ema" if options.ema or {score.weights for score in says.scores} == {"ema"} else "raw"
-    model = load_weights(paper.build(config), path)
-    place(model, device)
-    plain = json.loads(json.dumps(dataclasses.asdict(config)))
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Model(project, paper, config, plain, run, model, path, sha256, kept)
-
-
-def _config_beside(path: Path, paper: Any, project: Project) -> Any:
-    """The configuration in the config.json that `referee run` leaves beside weights."""
-    beside = path.parent / "config.json"
-    if not beside.is_file():
-        presets = " | ".join(paper.PRESETS)
-        raise UsageError(
-            f"evaluate: which configuration do {path.name} belong to? There is no config.json beside them; name it: "
-            f"--preset {presets} --run NAME."
-        )
-    try:
-        plain = json.loads(beside.read_text(encoding="utf-8"))
-        config = paper.Config(**{name: _frozen(value) for name, value in plain.items()})
-    except (ValueError, TypeError, AttributeError) as error:
-        said = str(error).splitlines()[0][:200]
-        raise ConfigError(f"{beside}: is no configuration of {project.name} as it is now ({said}).") from None
-    return config
-
-
-def _frozen(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-def _own(model: Model, device: "torch.device", progress: bool) -> tuple[list[Score], dict[str, str]]:
-    """What the paper's own `evaluate` measures, and the digests of the data that it used."""
-    import torch
-
-    from common.experiment import Run
-
-    with tempfile.TemporaryDirectory() as scratch:
-        curve = model.path.parent / "metrics.jsonl"
-        if curve.is_file():  # some scores are of the training's course
-            shutil.copy(curve, scratch)
-        run = Run(Path(scratch), device, config=model.plain, seed=model.config.seed, progress=progress)
-        torch.manual_seed(model.config.seed)
-        return model.paper.evaluate(model.config, model.module, run), dict(run.data)
-
-
-def _drawn(model: Model, n: int, seed: int, device: "torch.device", like: Any, progress: bool) -> "Images":
+def _drawn(model: "Model", n: int, seed: int, device: "torch.device", like: Any, progress: bool) -> "Images":
     """n draws from a model, as codes."""
     import torch
     from tqdm import tqdm
 
     from common.evaluation.samples import of_values
+    from referee.trained import draws_of
 
-    draw = _generator(model, like.levels if like else 256)
+    draw = draws_of(model, like.levels if like else 256)
     generator = torch.Generator(device).manual_seed(seed)
     parts: list[Tensor] = []
     with tqdm(total=n, desc="draws", disable=not progress, **_bar()) as bar:
@@ -648,20 +685,3 @@ def _drawn(model: Model, n: int, seed: int, device: "torch.device", like: Any, p
                 raise DataError(f"{model.project.name}: the model draws nothing.")
             bar.update(len(parts[-1]))
     return of_values(torch.cat(parts), f"draws of {model.run}", like)
-
-
-def _generator(model: Model, levels: int) -> "Callable[[int, torch.Generator], Tensor]":
-    """What draws from a model: its project's `generate`, or its own `sample`."""
-    package = sys.modules.get(getattr(model.paper, "__package__", "") or "")
-    for place in (model.paper, package):
-        if callable(generate := getattr(place, "generate", None)):
-            return lambda n, generator: generate(model.config, model.module, n, levels=levels, generator=generator)
-    sample: Any = getattr(model.module, "sample", None)
-    try:
-        inspect.signature(sample).bind(1, generator=None)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{model.project.name} does not say how samples are drawn: its module has no generate(config, model, n, *, "
-            "levels, generator), its model no sample(n, generator=...). Measure what the paper measures: --metrics own."
-        ) from None
-    return lambda n, generator: sample(n, generator=generator)

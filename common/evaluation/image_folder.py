@@ -49,7 +49,7 @@ def read_folder(path: Path, like: Like | None, name: str) -> Images:
 
     lossy = formats & {"JPEG", "WEBP"}
     note = f"{' and '.join(sorted(lossy))} files: compression alone changes scores, so compare with no others"
-    return Images(name, len(files), shape, read, notes=(note,) if lossy else ())
+    return Images(name, len(files), shape, read, decides=(note,) if lossy else ())
 
 
 def _image_files(path: Path) -> list[Path]:

@@ -26,6 +26,7 @@ class Images:
     shape: of one of them, (C, H, W).
     split: which split of the data they are to be compared with, where their file says so; "" where it does not.
     notes: what a reader of scores should know about how they were read, one sentence each.
+    decides: what of the files themselves changes scores, such as their compression; it belongs into the protocol.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Images:
     read: Callable[[Sequence[int]], Tensor]  # places -> uint8 (B, C, H, W)
     split: str = ""
     notes: tuple[str, ...] = ()
+    decides: tuple[str, ...] = ()
 
     def batches(self, size: int, rows: Tensor | None = None) -> Iterator[Tensor]:
         """uint8 (B, C, H, W) codes: all of them, or those at `rows` (n,), in that order.

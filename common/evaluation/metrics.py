@@ -69,6 +69,17 @@ OTHERS: dict[str, Meaning] = {
 }
 """Metrics that no feature network decides."""
 
+NEAR = {"density": "near 1", "copying": "near 0", "copies": "near 0.01"}
+"""Metrics that are best at what samples of the data's own distribution would have, and worse on either side: noise has
+a high z of copying, and outliers of the data raise density above 1. For orderings their direction stands all the same.
+"""
+
+
+def better(name: str) -> str:
+    """Which value of a metric is better, in words: "lower", "higher", "near 0"."""
+    return NEAR.get(name) or OF_SAMPLES[name].direction
+
+
 DEFAULT = ("fd", "kid", "precision", "recall", "density", "coverage")
 """What is computed when nothing is said."""
 

@@ -20,6 +20,9 @@ NETWORKS: dict[str, Callable[[], Features] | None] = {
 }
 """Name -> what makes it. docs/features.md says which takes what."""
 
+ALIASES = {"inception-2015-12-05": "inception"}
+"""What a score calls a network -> the name above, where that is not what stands before the digest."""
+
 DEFAULTS = {
     "mnist": "lenet-mnist",
     "dynamic_mnist": "lenet-mnist",  # the same images, in grey
@@ -41,6 +44,7 @@ def network(name: str, shape: tuple[int, ...] | None = None, levels: int = 256) 
         DataError: weights that are missing, changed, or not those of the digest asked for.
     """
     plain, _, digest = name.partition("@")
+    plain = ALIASES.get(plain, plain)
     if plain not in NETWORKS:
         raise ConfigError(
             f"there is no feature network '{plain}'.{nearest(plain, NETWORKS)} There are: {', '.join(NETWORKS)}."

@@ -11,9 +11,9 @@ What counts as a sample, and how it becomes a code like the data's:
 
     folder          every PNG, JPEG, BMP, WebP, TIFF or PNM file in it and in its folders, in the order of their paths.
                     Grey (modes 1, L) or RGB, all of one size. v of 0 ... 255 is the code round(v (levels - 1) / 255).
-    tensor file     .npy, .npz, .safetensors, .pt: (N, C, H, W), (N, H, W, C) or, grey, (N, H, W). uint8 are codes as
-                    they are. Floats lie in [0, 1], and x is the nearest code, round(x (levels - 1)): floor would make
-                    all images darker by half a level.
+    tensor file     .npy, .npz, .safetensors, .pt: (N, C, H, W), (N, H, W, C) or, grey, (N, H, W); rows (N, H W) of
+                    pixels where the data are known, and grey. uint8 are codes as they are. Floats lie in [0, 1], and x
+                    is the nearest code, round(x (levels - 1)): floor would make all images darker by half a level.
     features        .safetensors whose metadata say `network`: (N, d), already seen by that network.
 
 What a file or a folder holds is checked before anything is computed from it. Images are decoded as they are asked for.
@@ -119,10 +119,11 @@ def read_features(path: Path, name: str = "") -> Bank:
 
 def write_features(bank: Bank, path: Path) -> None:
     """Keep a bank as a file that `read_features` reads: it appears whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     said = {"network": bank.network, "source": bank.source, "split": bank.split}
-    save_file({"features": bank.x.contiguous()}, part, metadata={key: value for key, value in said.items() if value})
+    content = save({"features": bank.x.contiguous()}, metadata={key: value for key, value in said.items() if value})
+    part.write_bytes(content)  # safetensors' own writing lets nobody else read the file
     os.replace(part, path)

@@ -1,5 +1,6 @@
 """Files of one tensor: .npy, .npz, .safetensors, .pt. None is ever unpickled."""
 
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +35,11 @@ def images_of(array: Tensor, path: Path | str, name: str, like: Like | None, spl
     if array.dtype == torch.uint8:
         largest = int(array.max())
         if largest >= levels:
-            raise DataError(f"{path}: a code of {largest}, where {like.name if like else 'data'} has {levels} levels.")
+            whole = " Black and white as 0 and 255 are divided by 255 first." if largest == 255 and levels == 2 else ""
+            raise DataError(
+                f"{path}: a code of {largest}, where {like.name if like else 'data'} has {levels} levels: save the "
+                f"codes 0 ... {levels - 1} themselves, or floats in [0, 1], which become the nearest code.{whole}"
+            )
         dark = f"the largest code in {name} is {largest} of 255: were floats cut off to whole numbers?"
         return Images(
             name,
@@ -140,6 +145,7 @@ def read_tensor(path: Path) -> tuple[Tensor, dict[str, str]]:
 
 
 def _npy(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    _begins(path, "a .npy file", b"\x93NUMPY", b"PK", *PICKLES)  # numpy takes all else for a pickle, and says so
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
     except Exception as error:  # numpy raises what it likes at a damaged file
@@ -175,8 +181,11 @@ def read_safetensors(path: Path, content: bool = True) -> tuple[dict[str, Any], 
 
 
 def _pt(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    _begins(path, "a .pt file of tensors", b"PK", *PICKLES)  # before 2020 torch wrote tensors behind a pickle
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # at how a file was written, which is not its reader's doing
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds at what it does not take
         raise _unreadable(path, "a .pt file of tensors", error) from None
     if isinstance(content, Tensor):
@@ -184,6 +193,18 @@ def _pt(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}; one tensor is wanted.")
     return {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}, {}
+
+
+PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+"""What a pickle begins with, since protocol 2."""
+
+
+def _begins(path: Path, what: str, *magic: bytes) -> None:
+    """Refuse a file that does not begin as its kind does."""
+    with open(path, "rb") as file:
+        first = file.read(8)
+    if not first.startswith(magic):
+        raise DataError(f"{path}: is not {what}, or is damaged (it begins otherwise).")
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> DataError:

@@ -1,6 +1,7 @@
 """`referee evaluate`: what it measures is what the metrics say; a mistake gets one message and leaves nothing."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,7 +23,8 @@ from common.evaluation.bank import bank
 from common.evaluation.class_score import classifier, from_log_probs
 from common.evaluation.features import raw_pixels
 from common.evaluation.frechet import Moments, frechet_distance
-from common.records import Record
+from common.evaluation.manifold import expected_coverage
+from common.records import Record, Score
 from referee import evaluating
 from referee.cli import main
 from referee.schema import find_metric
@@ -110,7 +112,7 @@ def test_the_scores_are_the_metrics_of_these_samples(capsys: Capture) -> None:
     data, features = load("digits"), raw_pixels((1, 8, 8), 17)
     expected = frechet_distance(Moments().add(features(x)), Moments().add(features(data.test.x)))
     assert record.scores[0].value == pytest.approx(expected, rel=1e-9)
-    assert all(s.stderr is not None and s.n == 150 and s.split == "test" and s.weights == "raw" for s in record.scores)
+    assert all(s.n == 150 and s.split == "test" and s.weights == "raw" for s in record.scores)
     assert all(s.kind == "estimate" and "digits" in s.protocol and "raw-pixels" in s.protocol for s in record.scores)
     assert (record.project, record.preset) == ("samples", "evaluate")
     assert record.data_sha256 == {"digits": data.sha256}
@@ -133,7 +135,8 @@ def test_every_metric_by_name_is_a_score_with_error_and_protocol() -> None:
         known = find_metric(score.name)
         assert known is not None
         assert score.unit == known.unit == metrics.OF_SAMPLES[score.name.partition("[")[0]].unit
-        assert (score.stderr is None) == (score.kind == "exact") == score.name.startswith("c2st_p")
+        assert (score.kind == "exact") == score.name.startswith("c2st_p")
+        assert (score.stderr is None) == score.name.startswith(("c2st_p", "copies"))  # all of them are copies
         assert len(score.protocol) > 8
     found = {score.name.partition("[")[0]: score.value for score in scores}
     assert found["copies"] == 1  # they are the training examples
@@ -212,11 +215,119 @@ def test_a_folder_of_ones_own_as_the_reference() -> None:
     assert "y.npy" in record.scores[0].protocol
 
 
-def test_how_floats_were_read_stands_in_the_protocol(capsys: Capture) -> None:
-    x = keep(noise(80).float() / 16)
-    assert main([*DIGITS, "--samples", x, "--metrics", "kid"]) == 0
-    assert "rounded to the nearest of 17 codes" in only_record().scores[0].protocol
-    assert "note: floats in [0, 1], rounded" in capsys.readouterr().out
+def test_how_floats_were_read_is_noted_and_changes_no_protocol(capsys: Capture) -> None:
+    for x, out in ((noise(80).float() / 16, "floats"), (noise(80), "codes")):
+        assert main([*DIGITS, "--samples", keep(x), "--metrics", "kid", "--output", out]) == 0
+    floats, codes = only_record("floats"), only_record("codes")
+    assert floats.scores == codes.scores
+    said = "floats in [0, 1], rounded to the nearest of 17 codes"
+    assert floats.config["notes"] == [said]
+    assert codes.config["notes"] == []
+    assert f"note: {said}." in capsys.readouterr().out
+
+
+def test_what_files_lost_stands_in_the_protocol() -> None:
+    Path("jpg").mkdir()
+    for i, each in enumerate(noise(20, levels=256)):
+        Image.fromarray(each[0].numpy()).save(f"jpg/{i}.jpg")
+    assert main([*DIGITS, "--samples", "jpg", "--metrics", "kid"]) == 0
+    assert "compression alone changes scores" in only_record().scores[0].protocol
+
+
+def test_samples_that_are_what_they_are_compared_with_are_counted(capsys: Capture) -> None:
+    data = load("digits")
+    x = torch.cat([noise(90), data.test.x[:6], data.train.x[:4], noise(3)])
+    assert main([*DIGITS, "--samples", keep(x), "--metrics", "kid", "--output", "all"]) == 0
+    record = only_record("all")
+    assert "6 of 103 samples are images of the reference" in record.scores[0].protocol
+    assert "4 of 103 samples are training images of digits" in record.config["notes"]
+    assert "3 of 103 samples repeat another one to the bit" in record.config["notes"]
+    assert "note: 4 of 103 samples are training images of digits." in capsys.readouterr().out
+    assert main([*DIGITS, "--samples", keep(noise(90)), "--metrics", "kid", "--output", "none"]) == 0
+    none = only_record("none")
+    assert "images of the reference" not in none.scores[0].protocol
+    assert none.config["notes"] == []
+
+
+def test_features_that_are_those_of_the_reference_are_counted() -> None:
+    for name, rows in (("a", slice(0, 60)), ("b", slice(40, 120))):
+        made = bank(raw_pixels((1, 8, 8), 17), load("digits").test.x[rows], source="", split="")
+        samples.write_features(made, Path(f"{name}.safetensors"))
+    chosen = ["--samples", "a.safetensors", "--reference", "b.safetensors", "--metrics", "kid"]
+    assert main(["evaluate", *chosen, "--quiet"]) == 0
+    assert "20 of 60 samples have the features of an example of the reference" in only_record().scores[0].protocol
+
+
+def test_an_error_of_0_is_none(capsys: Capture) -> None:
+    x = keep(noise(1).expand(80, 1, 8, 8))
+    assert main([*DIGITS, "--samples", x, "--metrics", "kid,precision,copies,c2st,recall,coverage"]) == 0
+    record = only_record()
+    found = {score.name.partition("[")[0]: (score.value, score.stderr) for score in record.scores}
+    assert {name: found[name] for name in ("precision", "copies", "c2st")} == {
+        "precision": (0, None),
+        "copies": (0, None),
+        "c2st": (1, None),
+    }
+    assert all(stderr is None for _, stderr in found.values())
+    out = capsys.readouterr().out
+    shown = {line.split("[")[0]: line for line in out.splitlines() if "share" in line or "MMD" in line}
+    none_of_80 = (1 - 0.0368) ** 80  # the probability, where the share is that large
+    assert none_of_80 == pytest.approx(0.05, rel=0.01)
+    assert "(≤ 0.037 at 95 %)" in shown["precision"]
+    assert "(≤ 0.037 at 95 %)" in shown["copies"]
+    assert "(≥ 0.9632 at 95 %)" in shown["c2st"]
+    assert "(error unknown)" in shown["kid"]
+    assert "(error unknown)" in shown["recall"]  # its examples are not independent
+    assert "79 of 80 samples repeat another one" in " ".join(record.config["notes"])
+    assert "no error was seen among these samples" in out
+
+
+def test_a_coverage_is_shown_beside_what_data_would_have() -> None:
+    assert main([*DIGITS, "--samples", keep(noise(150)), "--metrics", "coverage"]) == 0
+    expected = f"{expected_coverage(300, 150):.3f}"
+    assert [note for note in only_record().config["notes"] if expected in note and "coverage" in note]
+
+
+def test_averaged_weights_are_another_evaluation() -> None:
+    x = keep(noise(80))
+    for more in ([], ["--ema"]):
+        assert main([*DIGITS, "--samples", x, "--metrics", "kid", *more]) == 0
+    raw, ema = sorted(
+        (Record.load(p.parent) for p in Path("runs").rglob("record.json")), key=lambda r: r.scores[0].weights
+    )[::-1]
+    assert (raw.scores[0].weights, ema.scores[0].weights) == ("raw", "ema")
+    assert (raw.config["weights"], ema.config["weights"]) == ("raw", "ema")
+    assert raw.run != ema.run
+    assert ema.scores[0].protocol == f"{raw.scores[0].protocol}; averaged weights"
+
+
+def test_the_split_of_ones_own_reference_is_what_is_said_of_it(capsys: Capture) -> None:
+    x, y = keep(noise(80, levels=256)), keep(noise(90, seed=1, levels=256), "y.npy")
+    chosen = ["evaluate", "--samples", x, "--reference", y, "--network", "raw-pixels", "--metrics", "kid", "--quiet"]
+    assert main([*chosen, "--output", "a", "--keep-features"]) == 0
+    assert only_record("a").scores[0].split == only_record("a").config["split"] == "not said"
+    assert "y.npy, split not said" in only_record("a").scores[0].protocol
+    assert samples.read_features(Path("a/features-raw-pixels.safetensors")).split == ""
+    assert main([*chosen, "--output", "b", "--split", "val"]) == 0
+    assert only_record("b").scores[0].split == "val"
+    save_file({"samples": noise(90, seed=1, levels=256)}, "z.safetensors", metadata={"split": "val"})
+    chosen[4] = "z.safetensors"
+    assert main([*chosen, "--output", "c"]) == 0
+    assert only_record("c").scores[0].split == "val"
+    assert main([*chosen, "--output", "d", "--split", "test"]) == 2
+    assert "of the split 'val', and --split is 'test'" in capsys.readouterr().err
+
+
+def test_pixels_as_features_of_the_reference_take_the_samples_shape() -> None:
+    codes = noise(90, seed=1, levels=256)
+    samples.write_features(bank(raw_pixels((1, 8, 8)), codes, source="mine", split=""), Path("f.safetensors"))
+    x = keep(noise(80, levels=256))
+    keep(codes, "y.npy")
+    for reference, out in (("f.safetensors", "a"), ("y.npy", "b")):
+        chosen = ["--samples", x, "--reference", reference, "--metrics", "kid", "--network", "raw-pixels"]
+        assert main(["evaluate", *chosen, "--output", out, "--quiet"]) == 0
+    assert only_record("a").scores[0].value == only_record("b").scores[0].value
+    assert "256 levels" in only_record("a").config["notes"][0]
 
 
 def test_the_training_split_is_compared_with_only_when_it_is_meant(capsys: Capture) -> None:
@@ -286,7 +397,8 @@ def test_the_guide_names_every_metric() -> None:
     text = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text()
     rows = [line.split("|")[1:3] for line in text.partition("## The metrics")[2].splitlines() if line.startswith("| `")]
     said = {name: better.strip() for names, better in rows for name in re.findall(r"`(\w+)`", names)}
-    assert said == {name: meaning.direction for name, meaning in metrics.OF_SAMPLES.items()} | {"own": ""}
+    assert said == {name: metrics.better(name) for name in metrics.OF_SAMPLES} | {"own": ""}
+    assert {name for name in metrics.OF_SAMPLES if metrics.better(name).startswith("near")} == set(metrics.NEAR)
 
 
 # -- A paper's model --------------------------------------------------------------------------------------------------
@@ -314,12 +426,108 @@ def test_the_configuration_beside_the_weights_is_theirs() -> None:
     beside = Path("runs/toy/laptop/b")
     path = weights(0.5, 5, str(beside / "weights.safetensors"))
     (beside / "config.json").write_text('{"dataset": "digits", "hidden": [5, 6], "seed": 0}')
-    (beside / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
     assert main(["evaluate", "toy", "--weights", path, "--quiet", "--output", "out"]) == 0
     record = only_record("out")
     assert record.config["run"] == "laptop/b"
-    assert record.scores[0].value == 2.5 + 2  # the course of training is there, too
-    assert sorted(p.name for p in beside.iterdir()) == ["config.json", "metrics.jsonl", "weights.safetensors"]
+    assert record.scores[0].value == 2.5
+    assert sorted(p.name for p in beside.iterdir()) == ["config.json", "weights.safetensors"]
+
+
+CONFIG = {"dataset": "digits", "hidden": [5, 6], "seed": 0}
+
+
+def left_by_a_run(folder: Path, kept: str = "raw", config: Any = CONFIG) -> str:
+    """A folder with weights, their training's log of two lines, their configuration and, last, the record."""
+    path = weights(-0.5, 5, str(folder / "weights.safetensors"))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    score = Score("nll", 2.5, 0.5, 8, "nats", "bound", "test", kept, "made up")  # type: ignore[arg-type]
+    about: dict[str, Any] = {"code_digest": "", "git_sha": "", "data_sha256": {}, "environment": {}, "hardware": {}}
+    Record("toy", "laptop", "b", config, [score], 0, 2, **about, wall_s=1.0, finished="").save(folder)
+    return path
+
+
+def measured_by(path: str) -> tuple[float, list[str]]:
+    assert main(["evaluate", "toy", "--weights", path, "--quiet", "--output", "out"]) == 0
+    record = only_record("out")
+    return record.scores[0].value, record.config["notes"]
+
+
+def test_the_course_of_training_is_read_where_it_is_that_of_the_weights() -> None:
+    folder = Path("runs/toy/laptop/b")
+    path = left_by_a_run(folder)
+    assert measured_by(path) == (-2.5 + 2, [])
+    record = folder / "record.json"
+    later = record.stat().st_mtime_ns + 10**9
+    for changed in ("weights.safetensors", "metrics.jsonl"):
+        left_by_a_run(folder)
+        os.utime(folder / changed, ns=(later, later))
+        value, (note,) = measured_by(path)
+        assert value == -2.5, changed
+        assert "metrics.jsonl beside the weights was not used" in note
+    left_by_a_run(folder, config=CONFIG | {"seed": 1})
+    assert measured_by(path)[0] == -2.5  # the record is of another run
+    left_by_a_run(folder)
+    shutil.copy(path, folder / "others.safetensors")
+    assert measured_by(str(folder / "others.safetensors"))[0] == -2.5
+    left_by_a_run(Path("elsewhere"))
+    assert measured_by("elsewhere/weights.safetensors")[0] == -2.5
+    record.unlink()
+    assert measured_by(path)[0] == -2.5
+
+
+def test_a_published_course_of_training_is_that_of_the_weights_as_committed(here: Path) -> None:
+    folder = Path("projects/toy/results/laptop/c")
+    path = left_by_a_run(folder)
+
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+    assert measured_by(path)[0] == -2.5  # not committed
+    git("init")
+    git("add", "--force", str(folder))
+    assert measured_by(path)[0] == -2.5
+    git("commit", "-m", "A run", "--", str(folder))
+    assert measured_by(path) == (-2.5 + 2, [])
+    weights(-0.25, 5, path)
+    assert measured_by(path)[0] == -1.25
+    git("commit", "-a", "-m", "Others")
+    assert measured_by(path)[0] == -1.25 + 2
+
+
+def test_averaged_or_not_is_what_the_record_says(capsys: Capture) -> None:
+    path = left_by_a_run(Path("runs/toy/laptop/b"))
+    chosen = ["evaluate", "toy", "--weights", path, "--quiet", "--metrics", "kid", "--n", "20", "--output", "out"]
+    assert main([*chosen, "--ema"]) == 2
+    assert "the record beside weights.safetensors has scores of raw weights alone" in capsys.readouterr().err
+    assert main([*chosen, "--ema", "--preset", "laptop", "--run", "b"]) == 2
+    assert main(chosen) == 0
+    assert only_record("out").scores[0].weights == "raw"
+    left_by_a_run(Path("runs/toy/laptop/b"), "ema")
+    assert main(chosen) == 0
+    assert only_record("out").scores[0].weights == "ema"
+
+
+def test_weights_that_are_not_finite_are_refused(capsys: Capture) -> None:
+    for value in (float("nan"), float("inf")):
+        save_file({"bias": torch.tensor([0.0, value, 1.0, value])}, "w.safetensors")
+        for wanted in ("own", "kid"):
+            chosen = ["--preset", "laptop", "--run", "a", "--metrics", wanted]
+            assert main(["evaluate", "toy", "--weights", "w.safetensors", *chosen]) == 2
+            said = capsys.readouterr().err
+            assert "w.safetensors: the tensor 'bias' holds NaN or infinity in 2 of 4 places" in said
+    assert not Path("runs").exists()
+
+
+def test_weights_of_another_model_are_told_by_a_few_names(capsys: Capture) -> None:
+    save_file({f"layers.{i}": torch.zeros(2) for i in range(40)} | {"bias": torch.zeros(4)}, "w.safetensors")
+    assert main(["evaluate", "toy", "--weights", "w.safetensors", "--preset", "laptop", "--run", "b"]) == 2
+    said = capsys.readouterr().err
+    assert len(said) < 500
+    assert "40 not the model's (layers.0, layers.1, layers.10, …)" in said
+    assert "1 of another shape (bias (4,), not (5,))" in said
+    assert "--preset smoke | laptop --run NAME" in said
 
 
 def test_draws_of_a_model_are_measured() -> None:
@@ -328,6 +536,7 @@ def test_draws_of_a_model_are_measured() -> None:
     record = only_record("out")
     assert [s.name for s in record.scores] == ["nll", "fd[raw-pixels]"]
     assert record.scores[1].n == 130
+    assert "; " not in record.scores[1].protocol.partition("resamples of the samples")[2]  # nothing else decides it
     generator = torch.Generator().manual_seed(0)
     x = torch.cat([torch.rand(k, 64, generator=generator) for k in (100, 30)]).view(-1, 1, 8, 8)
     codes = (x.double() * 16).round().to(torch.uint8)
@@ -347,6 +556,46 @@ def test_a_project_may_say_how_samples_are_drawn(here: Path) -> None:
     assert sorted(
         set(load_file("out/features-raw-pixels.safetensors")["features"].mul(16).round().flatten().tolist())
     ) == [*range(7, 16)]
+
+
+def test_how_draws_were_made_stands_in_the_protocol(here: Path) -> None:
+    path = here / "projects" / "toy" / "toy.py"
+    path.write_text(MODEL + '\n\ndef sampling(config):\n    return f"chains of {config.hidden[0]} steps"\n')
+    chosen = ["--preset", "laptop", "--run", "b", "--n", "20", "--quiet", "--metrics", "kid,own", "--output", "out"]
+    assert main(["evaluate", "toy", "--weights", weights(size=5), *chosen]) == 0
+    own, kid = only_record("out").scores
+    assert "chains of 5 steps" in kid.protocol
+    assert own.protocol == "digits, made up"
+
+
+def test_the_papers_own_scores_stand_beside_those_of_draws(here: Path, capsys: Capture) -> None:
+    path = here / "projects" / "toy" / "toy.py"
+    path.write_text(
+        MODEL.replace('"nll", value', '"kid[raw-pixels]", value').replace('"bound", "test"', '"bound", "train"')
+    )
+    chosen = ["--preset", "laptop", "--run", "a", "--n", "20", "--quiet", "--metrics", "own,kid", "--output", "out"]
+    assert main(["evaluate", "toy", "--weights", weights(), *chosen]) == 0
+    record = only_record("out")
+    assert [(s.name, s.split, s.n) for s in record.scores] == [
+        ("kid[raw-pixels]", "train", 8),
+        ("kid[raw-pixels]", "test", 20),
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split()[:3] for line in lines if line.startswith("kid[raw-pixels] ") and "±" in line]
+    assert rows == [["kid[raw-pixels]", "own", "train"], ["kid[raw-pixels]", "metric", "test"]]
+    assert "kid[raw-pixels] (own): digits, made up" in lines
+    assert main(["evaluate", "toy", "--weights", weights(), *chosen, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["own"] == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [["--n", "20"], ["--split", "val"], ["--dataset", "digits"], ["--network", "raw-pixels"], ["--keep-features"]],
+)
+def test_own_alone_takes_nothing_that_is_for_metrics_of_draws(said: list[str], capsys: Capture) -> None:
+    chosen = ["--preset", "laptop", "--run", "a", "--metrics", "own"]
+    assert main(["evaluate", "toy", "--weights", weights(), *chosen, *said]) == 2
+    assert f"evaluate: {said[0]}: of no effect on 'own'" in capsys.readouterr().err
 
 
 def test_nothing_is_drawn_that_cannot_be_measured(here: Path, capsys: Capture) -> None:
@@ -446,7 +695,7 @@ def pickled() -> str:
         (empty, [], ["this folder holds no image"]),
         (nans, [], ["x.npy: 64 values in 1 of 80 samples are NaN"]),
         (pickled, [], ["is a pickle, or holds one, and is never loaded"]),
-        (of_split, [], ["compared with the split 'val'; --split is 'test'"]),
+        (of_split, [], ["compared with the split 'val'; that of the reference is 'test'"]),
         (other_network, ["--network", "raw-pixels"], ["other@12345678", "raw-pixels", "do not compare"]),
         (
             lambda: keep(noise(50)),
@@ -462,6 +711,12 @@ def pickled() -> str:
         (lambda: keep(noise(80)), ["--network", "raw-pixel"], ["Did you mean 'raw-pixels'?"]),
         (lambda: keep(noise(80)), ["--network", "lenet-mnist"], ["lenet-mnist@a24bccc1 takes images (B, 1, 28, 28)"]),
         (lambda: keep(noise(80)), ["--dataset", "digit"], ["no data set 'digit' of images. Did you mean 'digits'?"]),
+        (
+            lambda: keep(noise(80)),
+            ["--dataset", "nosuch"],
+            ["no data set 'nosuch' of images. There are: binarized_mnist, "],
+        ),
+        (lambda: keep(noise(80)), ["--dataset", "uci_dna"], ["no data set 'uci_dna' of images."]),
         (lambda: keep(noise(80)), ["--device", "gpu"], ["Unknown device 'gpu'"]),
         (lambda: keep(noise(80)), ["--output", "x.npy"], ["x.npy is a file; name a folder"]),
         (lambda: keep(noise(80)), ["--weights", "w"], ["either --samples DIR|FILE or --weights FILE"]),
@@ -481,6 +736,9 @@ def test_a_mistake_gets_one_message_and_leaves_nothing(
     assert not Path("runs").exists()
 
 
+TO_WEIGHTS = ("toy", "--weights", "w.safetensors", "--preset", "laptop", "--run", "a")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -488,14 +746,21 @@ def test_a_mistake_gets_one_message_and_leaves_nothing(
         (["--weights", "w"], "--weights are a paper's; name it"),
         (["--samples", "x.npy"], "compared with what? Name --dataset NAME"),
         (["toy", "--weights", "w", "--preset", "laptop"], "go together"),
+        (["toy", "--weights", "gone"], "gone: there are no weights here"),
         (["toy", "--weights", "w.safetensors"], "There is no config.json beside them"),
         (["toy", "--weights", "gone", "--preset", "laptop", "--run", "a"], "gone: there are no weights here"),
         (["toy", "--weights", "x.npy", "--preset", "laptop", "--run", "a"], "not a safetensors file"),
         (["toy", "--weights", "w.safetensors", "--preset", "laptop", "--run", "b"], "weights of another model"),
         (["toy", "--weights", "w.safetensors", "--preset", "laptop", "--run", "c"], "has no run 'c'"),
         (["toy", "--weights", "old/w.safetensors"], "is no configuration of toy as it is now"),
+        (["toy", "--weights", "old/w.safetensors"], "which configuration of toy they are for: --preset smoke | laptop"),
         (["tox", "--samples", "x.npy"], "unknown paper 'tox'"),
-        (["--samples", "x.npy", "--reference", "f.safetensors"], "'train', and --split is 'test'"),
+        (["--samples", "x.npy", "--reference", "f.safetensors"], "rewards a model that memorises it"),
+        (["--samples", "x.npy", "--reference", "f.safetensors", "--split", "val"], "'train', and --split is 'val'"),
+        (
+            [*TO_WEIGHTS, "--metrics", "kid", "--reference", "p.safetensors"],
+            "features of pixels do not say what shape",
+        ),
     ],
 )
 def test_mistakes_about_papers_and_references(arguments: list[str], said: str, capsys: Capture) -> None:
@@ -504,6 +769,7 @@ def test_mistakes_about_papers_and_references(arguments: list[str], said: str, c
     weights(name="old/w.safetensors")
     Path("old/config.json").write_text('{"dataset": "digits", "forgotten": 3}')
     save_file({"features": torch.randn(90, 64)}, "f.safetensors", metadata={"network": "n", "split": "train"})
+    save_file({"features": torch.randn(90, 64)}, "p.safetensors", metadata={"network": "raw-pixels"})
     assert main(["evaluate", *arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -511,7 +777,25 @@ def test_mistakes_about_papers_and_references(arguments: list[str], said: str, c
     assert not Path("runs").exists()
 
 
-def test_a_data_set_that_cannot_be_had_is_nobodys_mistake(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_data_sets_without_images_are_not_offered(here: Path, capsys: Capture) -> None:
+    path = here / "projects" / "toy" / "toy.py"
+    path.write_text(MODEL.replace('"b": Config(hidden=(5, 6))', '"b": Config("ring8"), "c": Config("mnist")'))
+    assert main(["evaluate", "toy", "--samples", keep(noise(80))]) == 2
+    assert "choose: --dataset digits | mnist." in capsys.readouterr().err
+    chosen = ["--weights", weights(), "--preset", "laptop", "--run", "b", "--metrics", "kid"]
+    assert main(["evaluate", "toy", *chosen]) == 2
+    said = capsys.readouterr().err
+    assert "no data set 'ring8' of images." in said
+    assert "what the paper measures of laptop/b: --metrics own." in said
+
+
+def test_a_question_in_a_note_ends_with_its_mark(capsys: Capture) -> None:
+    chosen = ["--samples", keep(noise(20, levels=2)), "--reference", keep(noise(20, 1, 256), "y.npy"), "--quiet"]
+    assert main(["evaluate", *chosen, "--network", "raw-pixels", "--metrics", "kid"]) == 0
+    assert "were floats cut off to whole numbers?\n" in capsys.readouterr().out
+
+
+def test_a_data_set_that_cannot_be_had_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     from common import data
     from common.errors import DataError
 
@@ -519,7 +803,7 @@ def test_a_data_set_that_cannot_be_had_is_nobodys_mistake(monkeypatch: pytest.Mo
         raise DataError(f"{name} could not be had.")
 
     monkeypatch.setattr(data, "load", load)
-    assert main(["evaluate", "--dataset", "mnist", "--samples", keep(noise(80))]) == 1
+    assert main(["evaluate", "--dataset", "mnist", "--samples", keep(noise(80))]) == 2
     assert "mnist could not be had" in capsys.readouterr().err
 
 

@@ -37,6 +37,11 @@ def test_a_name_gives_its_network_and_so_does_the_name_with_its_digest(name: str
     assert f"`{found.name}`" in PAGE.read_text()
 
 
+def test_inception_goes_by_the_name_that_its_scores_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "inception", lambda: network("lenet-mnist"))  # the network itself is not here
+    assert network("inception-2015-12-05").name == network("inception").name
+
+
 def test_another_digest_than_the_weights_here_is_refused() -> None:
     with pytest.raises(DataError, match="the weights here are lenet-mnist@a24bccc1, not lenet-mnist@00000000"):
         network("lenet-mnist@00000000")

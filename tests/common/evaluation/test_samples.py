@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -114,8 +115,11 @@ def test_images_of_few_levels_become_codes_like_the_datas(tmp_path: Path) -> Non
     for name in ("png", "codes.npy", "unit.npy"):
         assert torch.equal(everything(open_images(tmp_path / name, like)), x), name
     np.save(tmp_path / "bytes.npy", (15 * x).numpy())
-    with pytest.raises(DataError, match=r"bytes\.npy: a code of 240, where toys has 17 levels"):
+    with pytest.raises(DataError, match=r"bytes\.npy: a code of 240, where toys has 17 levels: save .* 0 ... 16"):
         open_images(tmp_path / "bytes.npy", like)
+    np.save(tmp_path / "black.npy", np.array([0, 255], np.uint8).reshape(1, 1, 1, 2))
+    with pytest.raises(DataError, match=r"has 2 levels: .* 0 and 255 are divided by 255 first\."):
+        open_images(tmp_path / "black.npy", Like("bits", (1, 1, 2), levels=2))
 
 
 def test_channels_last_is_told_from_channels_first(tmp_path: Path) -> None:
@@ -140,9 +144,17 @@ def test_palettes_and_bitmaps(tmp_path: Path) -> None:
 
 
 def test_what_a_reader_of_scores_should_know_is_noted(tmp_path: Path) -> None:
-    assert "JPEG" in open_images(folder(tmp_path / "lossy", codes(2, 3, 6, 5), "jpg")).notes[0]
+    assert "JPEG" in open_images(folder(tmp_path / "lossy", codes(2, 3, 6, 5), "jpg")).decides[0]
     np.save(tmp_path / "dark.npy", (codes(2, 1, 6, 5) > 9).to(torch.uint8).numpy())
     assert "cut off" in open_images(tmp_path / "dark.npy").notes[0]
+
+
+def test_rows_of_pixels_are_images_where_the_data_say_which(tmp_path: Path) -> None:
+    x = codes(4, 1, 6, 5)
+    np.save(tmp_path / "rows.npy", x.flatten(1).numpy())
+    assert torch.equal(everything(open_images(tmp_path / "rows.npy", GREY)), x)
+    with pytest.raises(DataError, match=r"uint8 \(4, 30\); samples are \(N, C, H, W\)"):
+        open_images(tmp_path / "rows.npy")
 
 
 # -- Features ---------------------------------------------------------------------------------------------------------
@@ -157,6 +169,8 @@ def test_features_come_back_with_their_names(tmp_path: Path) -> None:
     found = read_features(tmp_path / "new" / "f.safetensors")
     assert (found.network, found.split, found.source) == ("net@12345678", "test", "f.safetensors")
     assert torch.equal(found.x, kept.x)
+    (tmp_path / "any").touch()
+    assert (tmp_path / "new" / "f.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
     save_file({"x": x}, tmp_path / "plain.safetensors")
     assert not is_features(tmp_path / "plain.safetensors")
     assert not is_features(tmp_path)
@@ -327,6 +341,24 @@ def test_pickles_are_never_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(DataError, match=rf"{name}: is a pickle, or holds one, and is never loaded"):
             open_images(Path(name))
     assert not Path("pickled").exists()
+
+
+def test_tensors_of_old_files_are_read_without_a_word(tmp_path: Path) -> None:
+    x = codes(4, 1, 6, 5)
+    torch.save(x, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(everything(open_images(tmp_path / "x.pt")), x)
+        (tmp_path / "y.pt").write_bytes(pickle.dumps(Boom(), protocol=4))
+        with pytest.raises(DataError, match=r"y\.pt: is a pickle"):
+            open_images(tmp_path / "y.pt")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".pt"])
+def test_what_is_no_tensor_file_is_not_called_a_pickle(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"x{suffix}").write_bytes(b"what somebody wrote down")
+    with pytest.raises(DataError, match=rf"x\{suffix}: is not a {suffix} file.*, or is damaged"):
+        open_images(tmp_path / f"x{suffix}")
 
 
 @pytest.mark.parametrize("suffix", tensor_file.TENSOR_FILES)
