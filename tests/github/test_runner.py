@@ -150,6 +150,7 @@ def test_a_job_gets_one_gpu_a_cache_it_cannot_write_and_little_else(machine: Pat
         "--network gpu-runner",
         "--pull never",
         "--env https_proxy=http://172.30.0.1:3128",
+        "--env no_proxy=localhost,127.0.0.1",
         "--memory 32g",
         "--pids-limit 4096",
     ):
