@@ -12,3 +12,9 @@ def generate(config: Any, model: Any, n: int, *, levels: int, generator: Any) ->
     with torch.no_grad():
         x_0 = sample(denoiser_of(config, model), x_T, trajectory(config, config.S), **how)
     return Centred(levels).decode(x_0)
+
+
+def sampling(config: Any) -> str:
+    """What decides how samples come out: how many steps, which ones, and their noise."""
+    noise = "hat-sigma" if config.larger else f"eta = {config.eta:g}"
+    return f"{config.S} of {config.T:,} steps, {config.spacing}, {noise}"

@@ -9,3 +9,8 @@ def generate(config: Any, model: Any, n: int, *, levels: int, generator: Any) ->
 
     chain = process(config, levels).respaced(config.sample_steps)
     return Centred(levels).decode(sample(config, chain, model, n, generator))
+
+
+def sampling(config: Any) -> str:
+    """What decides how samples come out: how many steps are taken, and their variance."""
+    return f"chains of {config.sample_steps} of {config.T:,} steps, variance {config.variance}"

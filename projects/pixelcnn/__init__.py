@@ -9,3 +9,8 @@ def generate(config: Any, model: Any, n: int, *, levels: int, generator: Any) ->
 
     y = torch.randint(10, (n,), generator=generator, device=generator.device) if config.conditional else None
     return Scale(levels).decode(model.sample(n, y, generator=generator))
+
+
+def sampling(config: Any) -> str:
+    """What decides how samples come out: of which classes they are."""
+    return "classes drawn uniformly" if config.conditional else ""

@@ -1,1 +1,8 @@
-"""Importance Weighted Autoencoders (Burda, Grosse & Salakhutdinov, ICLR 2016)."""
+"""Auto-Encoding Variational Bayes (Kingma & Welling, ICLR 2014)."""
+
+from typing import Any
+
+
+def sampling(config: Any) -> str:
+    """What decides how samples come out: whether pixels are drawn; `VAE.sample` gives their means."""
+    return "means of pixels, E[x|z]"
