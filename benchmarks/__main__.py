@@ -25,7 +25,7 @@ NEEDS = {  # benchmark -> the peers that it needs
     "diffusion_peers": ("denoising_diffusion_pytorch", "diffusers"),
 }
 GPU = ("ema_peers", "likelihood_bound", "iwae_pythae_nll", "flows_peers", "diffusion_peers")  # what also runs on one
-OWN = ("referee_check", "referee_status", "site_build")  # measured in the project's own environment
+OWN = ("referee_check", "referee_status", "site_build", "queue_overhead")  # measured in the project's own environment
 NAMES = (
     *("fit_overhead", "batch_stream", "ema_peers", "likelihood_bound", "iwae_pythae_nll", "vae_pythae"),
     *("frechet_peers", "kid_peers", "neighbours_peers"),
@@ -66,7 +66,11 @@ def run(name: str, setting: Setting) -> bool:
     if missing := [peer for peer in NEEDS.get(name, ()) if importlib.util.find_spec(peer) is None]:
         print(f"\n{name}: skipped, not installed here: {', '.join(missing)}; 'make bench' makes .venv-peers for it.")
         return True
-    found = importlib.import_module(f"benchmarks.{name}").main(setting)
+    module = importlib.import_module(f"benchmarks.{name}")
+    if reason := getattr(module, "unavailable", str)():
+        print(f"\n{name}: skipped, {reason}")
+        return True
+    found = module.main(setting)
     found.show()
     if not setting.quick:
         print(f"\n  kept in {found.keep().relative_to(ROOT)}")
