@@ -14,6 +14,7 @@ accounting, which many clusters do not have.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -119,6 +120,11 @@ class Call:
     def job_name(self) -> str:
         """By which the scheduler knows it."""
         return f"referee-{self.name}"
+
+    @property
+    def named(self) -> str:
+        """As 'referee runs' has to be given it."""
+        return self.name if self.out == "runs" else f"{self.name} --out {shlex.quote(self.out)}"
 
     @property
     def queued(self) -> list[Entry]:
@@ -404,12 +410,12 @@ def watch(call: Call, *, quiet: bool = False) -> list[State]:
     before: list[State] = []
     told, began = time.monotonic(), time.monotonic()
     doubtful = False
-    with Live(Text(), console=console, auto_refresh=False, transient=True) as live:
-        if quiet or not console.is_terminal:
-            live.stop()
+    on_terminal = console.is_terminal and not quiet
+    live = Live(Text(), console=console, auto_refresh=False, transient=True)
+    with live if on_terminal else contextlib.nullcontext():
         while True:
             found = look(call)
-            if console.is_terminal and not quiet:
+            if on_terminal:
                 live.update(_picture(call, found, console.width, console.height), refresh=True)
             elif not quiet:
                 for entry, old, new in zip(call.entries, before or [State("queued")] * len(found), found, strict=True):
@@ -442,11 +448,15 @@ def _picture(call: Call, found: Sequence[State], width: int, height: int) -> Any
     weight = {"failed": 0, "running": 1, "unknown": 2, "queued": 3, "cancelled": 4, "done": 5, "reused": 6}
     picked = rows if len(rows) <= room else sorted(rows, key=lambda row: weight[row[1].word])[:room]
     wide = max(len(entry.name) for entry, _ in picked)
+    failed = sum(state.word == "failed" for _, state in rows)
     text = Text(no_wrap=True, overflow="crop")
     text.append(f"{call.name} on {call.on}: {counts(found)}\n", style="bold")
     for entry, state in picked:
         sign, style = SIGNS[state.word]
         text.append(f"{sign} {entry.name:{wide}}  {state.word:9} {state.detail}"[: width - 1] + "\n", style=style)
+        if len(rows) + 2 * failed <= room:
+            for line in state.last[-3:-1]:
+                text.append(f"      {line}"[: width - 1] + "\n", style="dim")
     if len(picked) < len(rows):
         text.append(f"  and {len(rows) - len(picked)} more\n", style="dim")
     text.append("Ctrl-C leaves them running.", style="dim")
@@ -474,7 +484,7 @@ def tell(call: Call, found: Sequence[State]) -> int:
     if words & {"failed", "cancelled"}:
         print(f"What did not finish is queued again by: {call.again()}")
     if words & set(OPEN):
-        print(f"Watch: referee runs watch {call.name}   Cancel: referee runs cancel {call.name}")
+        print(f"Watch: referee runs watch {call.named}   Cancel: referee runs cancel {call.named}")
     return 1 if "failed" in words else 0
 
 
@@ -501,8 +511,8 @@ def watch_and_tell(call: Call, *, quiet: bool = False) -> int:
         found = watch(call, quiet=quiet)
     except KeyboardInterrupt:
         print(
-            f"\nThe runs go on without being watched.\n  look again: referee runs watch {call.name}\n"
-            f"  cancel:     referee runs cancel {call.name}",
+            f"\nThe runs go on without being watched.\n  look again: referee runs watch {call.named}\n"
+            f"  cancel:     referee runs cancel {call.named}",
             file=sys.stderr,
         )
         return 130

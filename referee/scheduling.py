@@ -61,7 +61,7 @@ def run_command(options: argparse.Namespace, rest: list[str]) -> int:
     submit(call)
     print(f"{call.name}: {len(call.queued)} runs on {call.on}, each with {call.resources}", flush=True)
     if options.detach:
-        print(f"Watch: referee runs watch {call.name}   Cancel: referee runs cancel {call.name}")
+        print(f"Watch: referee runs watch {call.named}   Cancel: referee runs cancel {call.named}")
         return 0
     return watch_and_tell(call, quiet=options.quiet)
 

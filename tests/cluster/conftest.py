@@ -48,7 +48,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         slurm.stop(folder)
 
 
-def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 240.0) -> None:
     """Until it is so; fails where it does not come to be."""
     deadline = time.monotonic() + seconds
     while not what():

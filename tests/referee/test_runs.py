@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -249,6 +251,15 @@ def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(call, monkeypatch, capsys)
     assert f"referee runs watch {call.name}" in said
     assert f"referee runs cancel {call.name}" in said
     assert not call.cancelled
+
+
+def test_looking_needs_neither_torch_nor_the_scheduler(call):
+    look = "import sys; from referee.cli import main; main(['runs', 'collect']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", look], cwd=call.root, capture_output=True, text=True, check=True)
+    assert "5 failed" in done.stdout or "4 unknown" in done.stdout  # where SLURM is, or is not
+    loaded = done.stdout.splitlines()[-1]
+    assert "'referee.runs'" in loaded
+    assert not {"'torch'", "'submitit'", "'pydantic'"} & set(loaded.strip("[]").split(", "))
 
 
 # -- Logs --------------------------------------------------------------------------------------------------------------
