@@ -102,6 +102,12 @@ class Check(_Read):
         """The largest difference that is right; of what is defined otherwise there is none."""
         return Markup("none") if self.outcome == "differs" else self._measured(self.allowed)
 
+    @property
+    def shows(self) -> Markup | None:
+        """The fault that a random row lets pass one time in 43: two standard errors beyond its limit."""
+        random = self.measure == "standard errors" and self.stderr and self.outcome != "differs"
+        return power((self.allowed + 2) * self.stderr) if random and self.stderr else None
+
     def _measured(self, value: float) -> Markup:
         return Markup(f"{value:.2g} s.e.") if self.measure == "standard errors" else power(value)
 
@@ -210,8 +216,9 @@ class Work(_Read):
 
     @property
     def times_range(self) -> str:
-        """The ratio's least and largest turn."""
-        return " to ".join(f"{number(end)}×" for end in self.ratio_spread or ())
+        """The ratio's least and largest turn; '' where there was one."""
+        several = len(self.turns.get(self.ours, ())) > 1
+        return " to ".join(f"{number(end)}×" for end in self.ratio_spread or ()) if several else ""
 
     @property
     def bar(self) -> Bar | None:
@@ -234,7 +241,9 @@ class Work(_Read):
         return number(self.medians[name])
 
     def range(self, name: str) -> str:
-        """A candidate's least and largest turn."""
+        """A candidate's least and largest turn; 'one turn' where there was one."""
+        if len(self.turns.get(name, ())) == 1:
+            return "one turn"
         return " to ".join(number(end) for end in self.spread[name])
 
 
@@ -294,14 +303,21 @@ def pages(site: Site) -> Iterable[Page]:
     """`measuring/metrics.md` and `measuring/benchmarks.md`, each where there is a kept table."""
     explained = (site.root / "common" / "__init__.py").is_file()
     if (table := conformance(site.root)) is not None:
-        yield Page(METRICS_PAGE, render("metrics.md.j2", table=table, explained=explained, sign=sign))
+        text = render("metrics.md.j2", table=table, explained=explained, guide=_guide(site, "evaluate.md"), sign=sign)
+        yield Page(METRICS_PAGE, text)
     if found := benchmarks(site.root):
         span = _span(found)
         charts = {b.slug: _charts(b, span) for b in found}
         guide = (site.root / "benchmarks" / "README.md").is_file()
         behind = list(_behind(found))
-        text = render("benchmarks.md.j2", found=found, charts=charts, behind=behind, guide=guide, power=power)
+        how = {"guide": guide, "evaluate": _guide(site, "evaluate.md")}
+        text = render("benchmarks.md.j2", found=found, charts=charts, behind=behind, power=power, **how)
         yield Page(SPEED_PAGE, text)
+
+
+def _guide(site: Site, name: str) -> bool:
+    """Whether there is such a page among the guides."""
+    return (site.root / "docs" / name).is_file()
 
 
 def conformance(root: Path) -> Conformance | None:

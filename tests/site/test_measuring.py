@@ -137,12 +137,24 @@ def test_outcomes_have_a_sign_and_words_and_what_fails_is_not_hidden(root: Path)
 def test_random_values_are_shown_to_their_error_and_others_in_full(root: Path) -> None:
     keep(
         root,
-        {"case": "a", "ours": 1.23456789, "value": 1.2, "stderr": 0.021, "measure": "standard errors"},
+        {"case": "a", "ours": 1.23456789, "value": 1.2, "stderr": 0.0213, "measure": "standard errors"},
         {"case": "b", "ours": -1.23456789, "value": -1.2},
     )
     page = text(made(root)["measuring/metrics.md"])
-    assert "the formula 1.235 1.200 0.2 s.e. 0.5 s.e." in page
-    assert "the formula −1.23456789 −1.2 0.2 relative 0.5" in page
+    assert "the formula 1.235 1.200 0.2 s.e. 0.5 s.e. shows 0.053 ✓" in page  # (0.5 + 2) 0.0213
+    assert "the formula −1.23456789 −1.2 0.2 relative 0.5 ✓" in page
+    assert "means of weights" not in page
+    keep(root, {"metric": "ais"}, metrics=[METRIC | {"name": "ais"}])
+    assert "about 0.06 nats" in text(made(root)["measuring/metrics.md"])
+
+
+def test_both_pages_lead_to_the_guide_where_there_is_one(root: Path) -> None:
+    keep(root, {})
+    measure(root, "speed", {})
+    assert not any("guides/evaluate" in page for page in made(root).values())
+    (root / "docs").mkdir()
+    (root / "docs" / "evaluate.md").write_text("# Measuring samples\n")
+    assert all("(../guides/evaluate.md)" in page for page in made(root).values())
 
 
 def test_text_of_the_tables_is_text(root: Path) -> None:
@@ -195,6 +207,14 @@ def test_a_row_says_everything_that_was_kept(root: Path) -> None:
         "make bench NAME=speed",
     ):
         assert words in page
+
+
+def test_one_turn_has_no_range(root: Path) -> None:
+    once = {"turns": {"ours": [20.0], "theirs": [10.0]}, "spread": {"ours": [20.0, 20.0], "theirs": [10.0, 10.0]}}
+    measure(root, "speed", once | {"ratio_spread": [2.0, 2.0]})
+    page = text(made(root)["measuring/benchmarks.md"])
+    assert "20.0 steps/s one turn 10.0 steps/s theirs 2.00× ≥ 2×" in page
+    assert "20.0 to 20.0" not in page
 
 
 def test_bars_begin_at_one_on_a_logarithmic_axis() -> None:
