@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -95,8 +95,7 @@ def prepare(root: Path, options: argparse.Namespace, overrides: list[str]) -> tu
     entries = [_entry(root, task, digests[task.project]) for task in tasks]
     resources = _resources(root, papers, preset, options)
     at_a_time = options.array or (_room_here(resources) if options.on == "local" else 256)
-    now = datetime.now(UTC)
-    folder = calls_folder(root, options.out) / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    folder = calls_folder(root, options.out) / _new_name(calls_folder(root, options.out))
     busy = _busy(root, options.out)
     there = {entry.directory: busy[entry.directory] for entry in entries if entry.directory in busy}
     if there and not options.resume:
@@ -227,6 +226,14 @@ def _room_here(resources: Resources) -> int:
 
         return max(1, torch.cuda.device_count() // resources.gpus)
     return max(1, cores() // (resources.cpus * resources.processes))
+
+
+def _new_name(folder: Path) -> str:
+    """A call's name, which sorts behind those of all earlier calls."""
+    now, last = datetime.now(UTC), max((path.parent.name for path in folder.glob("*/call.json")), default="")
+    while f"{now:%Y%m%d-%H%M%S}" <= last[:15]:
+        now += timedelta(seconds=1)
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def _busy(root: Path, out: str) -> dict[str, str]:

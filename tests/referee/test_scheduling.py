@@ -101,7 +101,6 @@ def test_seeds_and_settings_go_to_folders_of_their_own(there, cluster):
     entries = find_call(there, None).queued
     assert [entry.directory for entry in entries] == [f"runs/toy/laptop/k1{s}" for s in ("", "/seed-1", "/seed-2")]
     assert [entry.config["seed"] for entry in entries] == [0, 1, 2]
-    time.sleep(1.1)  # names of calls begin with the second
     assert main([*RUN, "--only", "k1", "--lr", "0.5"]) == 0
     call = find_call(there, None)
     assert call.queued[0].preset.startswith("laptop+")
@@ -120,7 +119,6 @@ def test_the_projects_needs_are_asked_for_and_flags_win(there, cluster):
     assert (options["gpus-per-node"], options["ntasks-per-node"], options["cpus-per-task"]) == ("2", "2", "4")
     assert (options["mem"], options["time"]) == ("1536M", "480")
     assert find_call(there, None).device == "cuda"
-    time.sleep(1.1)
     flags = [
         "--gpus",
         "1",
@@ -140,7 +138,6 @@ def test_the_projects_needs_are_asked_for_and_flags_win(there, cluster):
     assert (options["gpus-per-node"], options["ntasks-per-node"], options["cpus-per-task"]) == ("1", "1", "3")
     assert (options["mem"], options["time"], options["partition"]) == ("2048M", "1470", "long")
     assert options["array"] == "0-2%2"
-    time.sleep(1.1)
     assert main([*RUN, "--processes", "3"]) == 0  # on processors: the file's GPUs are not meant
     options = script(there)
     assert options["ntasks-per-node"] == "3"
