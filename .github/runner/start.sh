@@ -39,7 +39,7 @@ options=(
     --env ACTIONS_RUNNER_INPUT_JITCONFIG # the value is taken from the environment
     --env "http_proxy=$proxy"
     --env "https_proxy=$proxy"
-    --env no_proxy=localhost,127.0.0.1 # what a job says to itself
+    --env "no_proxy=localhost,127.0.0.1" # what a job says to itself
     --network "$network"
     --mount "type=bind,source=$cache,target=/cache,readonly"
     --cap-drop ALL
