@@ -359,10 +359,13 @@ def _measure(
     parts = [*(images.decides if images else ()), sampling(model) if model else ""]
     parts.append("averaged weights" if weights == "ema" else "")
     parts.append("the training split, as was asked for" if reference.split == "train" and compared else "")
+    same = ""
     if compared and images and reference.codes is not None:
-        parts.append(caveats.of_the_reference(marks, reference.codes))
+        same = caveats.of_the_reference(marks, reference.codes)
     elif compared and reference.features is not None:
-        parts.append(caveats.of_its_features(banks[networks[0].name], reference.features))
+        same = caveats.of_its_features(banks[networks[0].name], reference.features)
+    parts.append(same)
+    notes += [same] if same else []
     protocol = "; ".join(part for part in parts if part)
     if images and reference.training is not None:
         notes += caveats.of_training(marks, reference.training, reference.name)
@@ -386,8 +389,8 @@ def _measure(
     limits = {score.name: limit for score, limit in known if limit}
     if limits:
         notes.append(
-            f"{', '.join(limits)}: no error was seen among these samples, which does not make it 0; what is known of "
-            "shares is said"
+            f"{', '.join(limits)}: these samples show no error, which does not make it 0; the record says that it is "
+            "not known"
         )
     kept = {network.name: banks[network.name] for network in networks}
     return Measured([score for score, _ in known], config, reference.data_sha256, notes, limits, kept)

@@ -31,7 +31,9 @@ OF_SAMPLES: dict[str, Meaning] = {
     "fd": Meaning("squared units", "lower", "Fréchet distance of samples from the data"),
     "fd_infinity": Meaning("squared units", "lower", "Fréchet distance, extrapolated to endless samples"),
     "kid": Meaning(
-        "MMD²", "lower", "kernel distance of samples from the data, cubic kernel, without bias; may be negative"
+        "MMD²",
+        "lower",
+        "kernel distance of samples from the data, cubic kernel, without bias: where there is none, often below 0",
     ),
     "mmd": Meaning("MMD²", "lower", "kernel distance of samples from the data, Gaussian kernel, without bias"),
     "class_score": Meaning(
@@ -49,9 +51,13 @@ OF_SAMPLES: dict[str, Meaning] = {
     ),
     "c2st_p": Meaning("probability", "higher", "of such an accuracy or a better one, if samples were data"),
     "copying": Meaning(
-        "standard errors", "higher", "z of samples' distances to training examples; far below 0: copies"
+        "standard errors",
+        "higher",
+        "z of samples' distances to training examples; far below 0: copies, far above: noise",
     ),
-    "copies": Meaning("share", "lower", "samples nearer to a training example than 99 % of held-out examples are"),
+    "copies": Meaning(
+        "share", "lower", "samples nearer to a training example than 99 % of held-out examples; 0.01 by chance"
+    ),
 }
 """Metrics of samples, by the name that stands before the network's: "kid[lenet-mnist@a24bccc1]"."""
 

@@ -240,6 +240,7 @@ def test_samples_that_are_what_they_are_compared_with_are_counted(capsys: Captur
     assert main([*DIGITS, "--samples", keep(x), "--metrics", "kid", "--output", "all"]) == 0
     record = only_record("all")
     assert "6 of 103 samples are images of the reference" in record.scores[0].protocol
+    assert "6 of 103 samples are images of the reference" in record.config["notes"]
     assert "4 of 103 samples are training images of digits" in record.config["notes"]
     assert "3 of 103 samples repeat another one to the bit" in record.config["notes"]
     assert "note: 4 of 103 samples are training images of digits." in capsys.readouterr().out
@@ -279,7 +280,7 @@ def test_an_error_of_0_is_none(capsys: Capture) -> None:
     assert "(error unknown)" in shown["kid"]
     assert "(error unknown)" in shown["recall"]  # its examples are not independent
     assert "79 of 80 samples repeat another one" in " ".join(record.config["notes"])
-    assert "no error was seen among these samples" in out
+    assert "these samples show no error, which does not make it 0" in out
 
 
 def test_a_coverage_is_shown_beside_what_data_would_have() -> None:
