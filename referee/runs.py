@@ -292,7 +292,7 @@ def states(call: Call, held: dict[str, dict[int, str]] | None) -> list[State]:
         log, why = call.log(index), ""
         if call.on == "local":
             begun = index in call.jobs() and index not in ended
-            works = dispatching and begun
+            works = begun and (dispatching or is_occupied(call.directory(entry)))
             waits = dispatching and not begun and index not in ended
         elif held is not None:
             there, _, why = held.get(call.job_name, {}).get(index, "").partition(" ")

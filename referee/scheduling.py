@@ -535,9 +535,10 @@ def dispatch(call: Call) -> None:
 
     submitit = _submitit()
     resources = call.resources
-    waiting, ended, told = list(range(len(call.queued))), list[int](), set[int]()
+    waiting = [Job(str(call.folder), str(call.root), index) for index in range(len(call.queued))]
+    ended, told = list[int](), set[int]()
     jobs: dict[int, str] = {}
-    running: dict[int, tuple[int, Any]] = {}  # place -> which run, its job
+    running: dict[int, tuple[int, Any]] = {}  # place -> which run, and submitit's job
     with open(call.dispatcher, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _note_ended(call, ended)
@@ -545,7 +546,7 @@ def dispatch(call: Call) -> None:
             for place in range(call.at_a_time):
                 if place in running or not waiting or call.cancelled:
                     continue
-                index = waiting.pop(0)
+                work = waiting.pop(0)
                 executor = submitit.LocalExecutor(folder=call.logs, max_num_timeout=UNLIMITED)
                 executor.update_parameters(
                     timeout_min=resources.minutes,
@@ -555,9 +556,9 @@ def dispatch(call: Call) -> None:
                     visible_gpus=tuple(range(place * resources.gpus, (place + 1) * resources.gpus)),
                     stderr_to_stdout=True,
                 )
-                job = executor.submit(Job(str(call.folder), str(call.root), index))
-                running[place] = (index, job)
-                jobs[index] = job.job_id
+                job = executor.submit(work)
+                running[place] = (work.index, job)
+                jobs[work.index] = job.job_id
                 call.note_jobs(jobs)
             for place, (index, job) in list(running.items()):
                 if call.cancelled and index not in told:
@@ -565,9 +566,18 @@ def dispatch(call: Call) -> None:
                     job._process.send_signal(signal.SIGTERM)  # handed on: training saves
                 if job.done():
                     del running[place]
-                    ended.append(index)
-                    _note_ended(call, ended)
+                    if _wants_to_come_back(call, index):
+                        waiting.insert(0, job.submission().function)
+                    else:
+                        ended.append(index)
+                        _note_ended(call, ended)
             time.sleep(0.2)
+
+
+def _wants_to_come_back(call: Call, index: int) -> bool:
+    """Whether a job ended by asking for another go: submitit brings it back by itself, but not for ever."""
+    log = call.log(index)
+    return log is not None and not call.cancelled and "Requeued job" in "".join(log.read_text().splitlines()[-2:])
 
 
 def _note_ended(call: Call, ended: list[int]) -> None:

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -396,6 +397,51 @@ def test_what_is_outdated_goes_aside_without_the_other_seeds(there, job):
     put_outdated_aside(folder, call.queued[0])
     assert [path.name for path in folder.iterdir()] == ["seed-3"]
     assert (folder.with_name(".k1.outdated") / "record.json").exists()
+
+
+def test_on_this_machine_so_many_run_at_a_time_and_who_asks_to_come_back_does(there, cluster, monkeypatch):
+    """submitit brings a local job back a few times only; after that it is handed over anew."""
+    monkeypatch.setattr(scheduling, "_start_dispatcher", lambda call: None)
+    assert main(["run", "toy", "--preset", "laptop", "--on", "local", "--array", "2", "--detach"]) == 0
+    call = find_call(there, None)
+    call.dispatcher.touch()
+    given, at_a_time, alive = [], [], []
+
+    class Executor:
+        def __init__(self, folder, max_num_timeout):
+            pass
+
+        def update_parameters(self, **parameters):
+            assert parameters["tasks_per_node"] == 1
+
+        def submit(self, work):
+            given.append((work.index, work.fruitless))
+            self.work, self.job_id, self.looks = work, str(len(given)), 0
+            alive.append(self)
+            at_a_time.append(len(alive))
+            return self
+
+        def done(self):
+            self.looks += 1
+            if self.looks < 2:
+                return False
+            alive.remove(self)
+            came_back = [index for index, _ in given].count(1) > 1
+            last = "submitit INFO - Requeued job 2 (9 remaining timeouts)" if self.work.index == 1 else "k: 3 s"
+            last = "k: 3 s" if came_back else last
+            (call.logs / f"{self.job_id}_0_log.out").write_text(f"begins\n{last}\n")
+            return True
+
+        def submission(self):
+            return SimpleNamespace(function=Job(self.work.folder, self.work.root, self.work.index, 3))
+
+    monkeypatch.setattr(scheduling, "_submitit", lambda: SimpleNamespace(LocalExecutor=Executor))
+    monkeypatch.setattr(scheduling.time, "sleep", lambda seconds: None)
+    scheduling.dispatch(call)
+    assert given == [(0, 0), (1, 0), (1, 3), (2, 0)]
+    assert max(at_a_time) == 2
+    assert json.loads((call.folder / "ended.json").read_text()) == [0, 1, 2]
+    assert call.jobs() == {0: "1", 1: "3", 2: "4"}
 
 
 def test_training_hears_the_signal_that_time_is_nearly_up():
