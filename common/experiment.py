@@ -56,6 +56,7 @@ class Paper(Protocol):
     It, or its package's `__init__.py`, may also say how samples are drawn, for `referee evaluate`:
 
         generate(config, model, n, *, levels, generator) -> uint8 (n, C, H, W), codes like the data's
+        sampling(config) -> str, a few words on what else decides them, for the protocol: "50 of 1,000 steps"
 
     and it may say that `evaluate` divides its work among the processes of `torchrun` (`common.evaluation.shards`), and
     so has to be called in each of them instead of the first alone:
