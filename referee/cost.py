@@ -6,14 +6,16 @@ seconds; how far its progress bar came says how long training takes, and the pro
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from referee.project import Project, UsageError, find_project, find_root, paper_
 from referee.runs import BAR, all_calls, span
 
 TRIAL_S = 20.0
-START_S = 120.0  # that a trial may take beside its seconds: Python, torch, the data
+START_S = 180.0  # that a trial may take until its first step: the data, and what is compiled
 
 
 @dataclass(frozen=True)
@@ -184,10 +186,15 @@ def trial(root: Path, task: Task, overrides: Sequence[str], *, seconds: float, d
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             try:
                 done = subprocess.run(
-                    command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=log, timeout=seconds + START_S
+                    command,
+                    cwd=root,
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    timeout=seconds + 2 * START_S,
                 )
             except subprocess.TimeoutExpired:
-                return Cost(source=f"unknown: a trial did not stop within {seconds + START_S:.0f} s")
+                return Cost(source=f"unknown: a trial did not stop within {seconds + 2 * START_S:.0f} s")
             log.seek(0)
             written = log.read()
     try:
@@ -201,7 +208,7 @@ def trial(root: Path, task: Task, overrides: Sequence[str], *, seconds: float, d
         return Cost(said["wall_s"], memory, gpu, f"a whole run, tried {where}")
     training = counted_up(written)
     if training is None:
-        return Cost(None, memory, gpu, f"unknown: a trial of {seconds:g} s finished no step {where}", True)
+        return Cost(None, memory, gpu, f"unknown: a trial made no step {where}", True)
     evaluation, of = _evaluation(find_project(root, task.project), task)
     return Cost(training + evaluation, memory, gpu, f"estimate: {seconds:g} s tried {where}; {of}", True)
 
@@ -246,6 +253,25 @@ def _evaluation(project: Project, task: Task) -> tuple[float, str]:
     return 0.0, "evaluation is not in it"
 
 
+@contextlib.contextmanager
+def _from_the_first_step(seconds: float) -> Iterator[None]:
+    """Once training has made its first step, so many seconds are left: data and compilers take their own time."""
+    from common.training.progress import Progress
+
+    update = Progress.update
+
+    def first(self: Progress, batch: Any) -> None:
+        update(self, batch)
+        Progress.update = update  # type: ignore[method-assign]
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    Progress.update = first  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Progress.update = update  # type: ignore[method-assign]
+
+
 def _try(asked: Mapping[str, Any]) -> None:
     """In a process of its own: begin a run, stop it when the time is up; print what it took as JSON."""
     import resource
@@ -264,7 +290,7 @@ def _try(asked: Mapping[str, Any]) -> None:
     task = plan(project, asked["preset"], only=[asked["run"]], overrides=overrides, seeds=seeds, out=out)[-1]
     place, wall_s = pick_device(asked["device"]), None
     try:
-        with _at_most(asked["seconds"]):
+        with _at_most(START_S), _from_the_first_step(asked["seconds"]):
             record, _ = execute(
                 project.module(), task.project, task.preset, task.run, task.config, task.directory, place
             )

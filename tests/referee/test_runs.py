@@ -1,5 +1,6 @@
 """What became of queued runs is judged by what is on the disk, then by the queue; locks; logs."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -110,6 +111,16 @@ def test_a_record_of_the_same_settings_and_code_is_done_whatever_the_queue_says(
     assert [state.word for state in found] == ["done", "done", "running", "queued", "reused"]
     assert found[0].detail == "3 min"
     assert found[3].detail == "Priority"  # why it waits
+
+
+def test_places_in_the_array_count_what_was_queued_alone(call):
+    mixed = dataclasses.replace(call, entries=[call.entries[4], *call.entries[:4]])
+    finish(call.root, "old")
+    log(call, 0, "referee: a.\n")
+    log(call, 1, "referee: b.\n")
+    found = states(mixed, {call.job_name: {2: "RUNNING", 3: "PENDING"}})
+    assert [state.word for state in found] == ["reused", "failed", "failed", "running", "queued"]
+    assert [state.detail for state in found[1:3]] == ["a.", "b."]
 
 
 def test_half_a_record_is_none(call):
