@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from common.downloads import NO_LOCKS
 from common.errors import UserError
 from common.records import folder_seed
 
@@ -32,7 +33,7 @@ def alone_in(directory: Path, who: str = "", patience_s: float = 0.0) -> Iterato
     """Meanwhile no other process that asks gets into this run's folder.
 
     The lock is the operating system's, so a killed process does not leave it behind; over a network it holds where the
-    file system passes `flock` on, as NFS on Linux does. Where there is none (Windows) nothing is kept out.
+    file system passes `flock` on, as NFS on Linux does. Where there is none (Windows, some disks) nothing is kept out.
 
     Args:
         who: what the others are told of this process, beside its machine and number: "job 12_3".
@@ -62,6 +63,10 @@ def alone_in(directory: Path, who: str = "", patience_s: float = 0.0) -> Iterato
                     f"{directory.parent.name}/{directory.name}: {_holder(lock)} works in {directory} already. "
                     "Wait for it, or stop it; then give the same command again."
                 ) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                break  # a disk without locks: nobody can be kept out
         lock.truncate(0)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         json.dump({"who": who, "host": socket.gethostname(), "pid": os.getpid(), "since": since}, lock)

@@ -1,6 +1,7 @@
 """What became of queued runs is judged by what is on the disk, then by the queue; locks; logs."""
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -250,6 +251,15 @@ def test_watching_prints_a_line_for_each_change_and_ends(call, monkeypatch, caps
     assert "4 done, 1 reused" in said
 
 
+def test_a_record_that_a_shared_disk_shows_late_is_waited_for(call, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "queue", dict)
+    for name in ("a", "b", "c", "old"):
+        finish(call.root, name)
+    monkeypatch.setattr(runs.time, "sleep", lambda seconds: finish(call.root, "d"))
+    assert main(["runs", "watch"]) == 0
+    assert "4 done, 1 reused" in capsys.readouterr().out
+
+
 def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(call, monkeypatch, capsys):
     monkeypatch.setattr(runs, "queue", lambda: {call.job_name: {0: "RUNNING"}})
 
@@ -337,3 +347,13 @@ def test_a_lock_outlives_the_folder_that_it_stands_for(tmp_path):
         with pytest.raises(Occupied):
             alone_in(folder).__enter__()
     assert lock_file(folder) != lock_file(folder / "seed-1") != lock_file(folder / "seed-11")
+
+
+def test_a_disk_without_locks_ends_no_run(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    folder = tmp_path / "runs/toy/laptop/k1"
+    with alone_in(folder), alone_in(folder):
+        assert not is_occupied(folder)
