@@ -28,4 +28,6 @@ def test_features_count_too_and_nothing_shares_nothing() -> None:
     x = torch.tensor([[1.0, 2.0], [1.0, 2.0 + 1e-12]], dtype=torch.float64)
     assert repeats(fingerprints(x)) == 0
     assert shared(fingerprints(x), fingerprints(x[1:])) == 1
+    apart = torch.arange(12.0).view(3, 4)[:, ::2]  # whose rows are not in one piece
+    assert fingerprints(apart) == fingerprints(apart.clone())
     assert shared([], fingerprints(x)) == shared(fingerprints(x), []) == repeats([]) == 0
