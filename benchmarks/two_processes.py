@@ -22,6 +22,7 @@ from projects.pixelcnn import pixelcnn
 
 OURS, PEER = "two processes, one thread each", "one process, two threads"
 EVERY = 10  # steps between the points of the curves that are compared
+APART = 1e-3  # float32 sums in another order, and hundreds of steps of Adam that build on them
 WORK = {  # what is trained -> its configuration, and how many steps a turn
     "gated PixelCNN on 28x28 pixels, batch 16": (pixelcnn.PRESETS["laptop"]["gated-mnist"], 30),
     "MADE with 500 hidden units on 180 bits, batch 100": (made.PRESETS["laptop"]["dna-1"], 800),
@@ -80,7 +81,7 @@ def main(setting: Setting) -> Result:
                 {PEER: "torch"},
                 f"{steps:,} steps of `fit` with the same global batches from the same weights, Adam, two cores; a "
                 "checkpoint at the end",
-                Agreement("largest relative difference of a point of the curves", apart, 1e-4),
+                Agreement("largest relative difference of a point of the curves", apart, APART),
             )
         )
     notes: dict[str, float | str] = {"the ratio is the efficiency": "of two processes, beside one that has both cores"}
