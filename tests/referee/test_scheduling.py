@@ -308,6 +308,18 @@ def test_a_job_that_is_asked_to_make_room_asks_to_come_back(job, monkeypatch, nu
     assert (again.folder, again.root, again.index, again.fruitless) == (job.folder, job.root, 0, 1)
 
 
+def test_a_second_signal_does_not_disturb_what_the_first_began():
+    cleaned_up = False
+    with pytest.raises(scheduling._Stop), scheduling._signals_stop():
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(60)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            cleaned_up = True
+    assert cleaned_up
+
+
 def test_a_job_that_gets_nowhere_ends_after_some_times(there, job, monkeypatch, capsys):
     stopped(monkeypatch)
     for _ in range(4):
