@@ -309,14 +309,18 @@ def test_a_job_that_is_asked_to_make_room_asks_to_come_back(job, monkeypatch, nu
 
 
 def test_a_second_signal_does_not_disturb_what_the_first_began():
-    cleaned_up = False
-    with pytest.raises(scheduling._Stop), scheduling._signals_stop():
+    cleaned_up = []
+
+    def work():
         try:
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(60)
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
-            cleaned_up = True
+            cleaned_up.append(True)
+
+    with scheduling._signals_stop(), pytest.raises(scheduling._Stop):
+        work()
     assert cleaned_up
 
 
