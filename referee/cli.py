@@ -608,6 +608,8 @@ def _dispatch(arguments: list[str]) -> int:
         if rest:
             raise UsageError(f"runs: unknown argument '{rest[0]}'.\nSee 'referee runs --help'.")
         return runs.runs_command(options)
+    if options.command is None:
+        raise UsageError(f"unknown argument '{arguments[0]}'.\nSee 'referee --help'.")
     if rest:
         raise UsageError(f"{options.command}: unknown argument '{rest[0]}'.\nSee 'referee {options.command} --help'.")
     if options.command == "new":

@@ -180,7 +180,7 @@ def fetch_command(options: argparse.Namespace) -> int:
     root = find_root()
     known = paper_names(root)
     if options.all == bool(options.papers):
-        raise UsageError(f"fetch: which papers? Some of {', '.join(known) or '(there is none)'}; or --all, and none.")
+        raise UsageError(f"fetch: which papers? Some of {', '.join(known) or '(there is none)'}; or --all.")
     projects = [find_project(root, name) for name in (known if options.all else dict.fromkeys(options.papers))]
     if options.all:
         projects = [project for project in projects if _has(project, options.preset)]

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def plan(
         out: folder for runs; relative to the repository.
 
     Raises:
-        UsageError: a setting that is none, or seeds that the paper has no setting for or that a setting contradicts.
+        UsageError: a setting that is none, or seeds that the paper has no setting for or that a setting contradicts;
+            an `out` that cannot be written to.
         ConfigError: there is no such preset or run, or a setting has a value that cannot be.
     """
     from common.experiment import pick_runs
@@ -108,6 +110,7 @@ def plan(
     if seeds is not None and any(re.match(r"--seed(=|$)", argument) for argument in overrides):
         raise UsageError("run: --seeds and --seed contradict each other; give one of them.")
     base = folder(project, out) / label
+    _require_room(folder(project, out), out)
     tasks: list[Task] = []
     for run, config in configs.items():
         own = config.seed if has_seed else 0
@@ -117,6 +120,15 @@ def plan(
             changed = config if seed == own else dataclasses.replace(config, seed=seed)
             tasks.append(Task(project.name, label, run, seed, seed == own, changed, directory))
     return tasks
+
+
+def _require_room(base: Path, out: Path) -> None:
+    """Refuse a folder for runs that is none, or that nothing can be written to."""
+    there = next(path for path in (base, *base.parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"run: --out {out}: {there} is a file; name a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"run: --out {out}: {there} cannot be written to; name another folder.")
 
 
 def folder(project: Project, out: Path) -> Path:

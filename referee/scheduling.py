@@ -114,7 +114,7 @@ def prepare(root: Path, options: argparse.Namespace, overrides: list[str]) -> tu
     if reused := [entry.name for entry in entries if entry.reused]:
         notes.append(f"reused, same settings and code: {', '.join(reused)}")
     if all(entry.reused for entry in entries):
-        notes.append("Nothing to queue.")
+        notes.append("Nothing to queue: the same command without --on shows the scores.")
         return None, notes
     new = [task for entry, task in planned if not entry.reused]
     if missing := absent(task.config for task in new):
@@ -371,6 +371,8 @@ class Job:
 
         try:
             with _signals_stop():
+                if call.cancelled:  # before there was anybody to hear the signal
+                    raise _Stop("Stopped before it began.")
                 record, reused = carry_out(call, entry, f"job {environment.job_id}", environment.global_rank)
         except (Interrupted, _Stop) as stopped:
             print(f"referee: {entry.name}: {stopped}", file=sys.stderr, flush=True)

@@ -221,7 +221,8 @@ def _not_here(entry: DataSet, failures: list[str]) -> str:
         f"{entry.name} is not on this machine, and REFEREE_OFFLINE says that there is no network. Looked, in this "
         f"order:\n{_numbered(failures)}\n"
         "What to do: run 'referee fetch <paper>' where there is a network, such as a cluster's login node, with a "
-        "REFEREE_CACHE that both machines see."
+        f"REFEREE_CACHE that both machines see; or put {' '.join(entry.files)} into <folder>/{entry.folders[0]}/ and "
+        "set REFEREE_DATA=<folder>."
     )
 
 

@@ -134,6 +134,7 @@ def test_a_paper_that_is_not_python(project: Project, make: MakeRecord, capsys: 
         (["verdicts", "../toy"], "unknown paper '../toy'"),
         (["verdicts", "--format", "xml"], "invalid choice: 'xml'"),
         (["verdicts", "--rums"], "unknown argument '--rums'"),
+        (["--version"], "unknown argument '--version'.\nSee 'referee --help'."),
         (["report"], "required: paper"),
         (["run"], "which paper? toy"),
         (["run", "toy"], "which preset? --preset smoke | laptop | paper"),

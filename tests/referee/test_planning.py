@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from common.records import Record, replicates
-from referee import running
+from referee import planning, running
 from referee.cli import main
 from referee.planning import MOST_SEEDS, parse_seeds, plan
 from referee.project import Project, UsageError
@@ -306,3 +306,22 @@ def test_seeds_run_side_by_side(there: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert list(seen) == ["k1", "k1 seed 1", "k5", "k5 seed 1"]
     assert "2 runs, 2 seeds each · cpu, 2 at a time" in capsys.readouterr().out
     assert folders(there / "runs" / "toy" / "laptop") == {"k1", "k1/seed-1", "k5", "k5/seed-1"}
+
+
+@pytest.mark.parametrize("more", [[], ["--on", "local", "--detach"]])
+def test_a_folder_for_runs_that_cannot_be_one_is_refused_before_anything_is_written(
+    more: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    assert main(["run", "toy", "--preset", "smoke", "--out", str(file / "deeper"), *more]) == 2
+    assert f"run: --out {file / 'deeper'}: {file} is a file; name a folder." in capsys.readouterr().err
+    assert file.read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning.os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(UsageError, match="cannot be written to"):
+        plan(project, "smoke", out=tmp_path / "runs")

@@ -94,7 +94,7 @@ def test_what_is_finished_is_not_queued_and_what_is_queued_is_not_queued_twice(t
     assert "queued or running already: toy laptop k1" in said
     assert [entry.run for entry in find_call(there, None).queued] == ["k50"]
     assert main(["run", "toy", "--preset", "laptop", "--only", "k5", "--on", "slurm"]) == 0
-    assert "Nothing to queue." in capsys.readouterr().out
+    assert "Nothing to queue: " in capsys.readouterr().out
 
 
 def test_seeds_and_settings_go_to_folders_of_their_own(there, cluster):
@@ -339,6 +339,15 @@ def test_a_job_that_gets_nowhere_ends_after_some_times(there, job, monkeypatch, 
     for _ in range(6):
         job()
     assert len(job.asked) == 10
+
+
+def test_a_job_that_was_cancelled_while_it_started_does_not_begin(there, job, capsys):
+    (find_call(there, None).folder / "cancelled").touch()  # its signal came before anybody heard it
+    with pytest.raises(SystemExit, match="1"):
+        job()
+    assert job.asked == []
+    assert "it was cancelled" in capsys.readouterr().err
+    assert not (there / "runs/toy/laptop/k1").exists()
 
 
 def test_a_job_that_nobody_wants_any_more_does_not_come_back(there, cluster, job, monkeypatch, capsys):

@@ -366,6 +366,7 @@ def test_offline_no_source_is_asked_and_nothing_is_locked(value, server, tmp_pat
     assert f"1. {tmp_path / 'cache/tiny'}" not in str(error.value)
     assert f"1. the cache, {tmp_path / 'cache/tiny'}: no such folder" in str(error.value)
     assert "referee fetch <paper>" in str(error.value)
+    assert "set REFEREE_DATA=<folder>" in str(error.value)
     assert server.requests == []
     assert not (tmp_path / "cache").exists()
 
