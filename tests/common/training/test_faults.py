@@ -62,7 +62,15 @@ def test_signal_in_the_last_step_is_not_lost(new_run):
     assert checkpoint(run)["state"]["step"] == 3
 
 
-def test_second_ctrl_c_acts_at_once(new_run):
+@pytest.fixture
+def listening():
+    """Ctrl-C as a program in the foreground has it: one that a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_second_ctrl_c_acts_at_once(new_run, listening):
     state, batches, _ = tiny()
     before = signal.getsignal(signal.SIGINT)
 
