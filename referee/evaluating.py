@@ -84,7 +84,7 @@ def _show(outcome: "Outcome") -> None:
     """One line a score: whose it is and of which split, where they differ in it; below, how each was measured."""
     from rich.text import Text
 
-    from referee.show import console, plain_table
+    from referee.show import plain_table, print_measured
     from referee.verdicts import show_score
 
     scores = outcome.record.scores
@@ -102,13 +102,7 @@ def _show(outcome: "Outcome") -> None:
         cells += [f"{show_score(score)} {score.unit}{unknown}", f"{score.n:,}"]
         table.add_row(*map(Text, cells))
         measured.setdefault(score.protocol, {})[f"{score.name}{f' ({by})' if by and both else ''}"] = None
-    out = console()
-    out.print()
-    out.print(table)
-    out.print()
-    for protocol, names in measured.items():
-        out.print(Text(f"{', '.join(names)}: {protocol}", style="dim"))
-    out.print()
+    print_measured(table, measured)
 
 
 def _keep(record: Record, directory: Path, measured: "Measured | None") -> None:

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import date
 from typing import TextIO, cast
 
@@ -284,6 +284,11 @@ def print_scores(records: Sequence[Record]) -> None:
             cells = (run, score.name, show_over_seeds(score, spread), f"{score.n:,}", took)
             table.add_row(*(Text(cell) for cell in cells))
             measured.setdefault(score.protocol, {})[score.name] = None
+    print_measured(table, measured)
+
+
+def print_measured(table: Table, measured: Mapping[str, Iterable[str]]) -> None:
+    """A table of scores, and beneath it how they were measured: protocol -> the scores it is of."""
     out = console()
     out.print()
     out.print(table)
