@@ -170,7 +170,7 @@ def run_again(v: Verdict) -> str:
 
 def how_far(s: Standing) -> list[str]:
     """What the verdicts on orderings rest on, a sentence for each preset at which some were judged: training steps,
-    of how many where the same runs are there at preset `paper`, and seeds."""
+    of how many for those of the runs that are there at preset `paper`, too, and seeds."""
     judged: dict[str, list[Verdict]] = {}
     for v in s.verdicts:
         if v.kind == "ordering" and v.judged_at is not None:
@@ -181,13 +181,13 @@ def how_far(s: Standing) -> list[str]:
         group = judged[preset]
         runs = {run: s.evidence[preset][run].record for v in group for run in v.runs}
         steps = _range([r.steps for r in runs.values()])
-        known = [(r.steps, paper[name]) for name, r in runs.items() if paper.get(name)]
+        known = {name: (r.steps, paper[name]) for name, r in runs.items() if paper.get(name)}
         rest = ""
         if preset != "paper" and known:
-            shares = sorted(100 * ours / full for ours, full in known)
-            share = " to ".join(dict.fromkeys(f"{x:.2g}" for x in (shares[0], shares[-1])))
-            steps += f" of the paper preset's {_range([full for _, full in known])}"
-            rest = f" ({share} %)"
+            ours, full = (_range(counts) for counts in zip(*known.values(), strict=True))
+            share = _shares([100 * done / whole for done, whole in known.values()])
+            names = ", ".join(known) if len(known) <= 3 else f"{len(known)} of {len(runs)} runs"
+            rest = f" ({names}: {ours} of the paper preset's {full}, {share} %)"
         elif preset != "paper":
             rest = "; none of these ran at preset paper, with the paper's own schedule"
         count = f"{len(group)} ordering{'s' * (len(group) > 1)}"
@@ -211,6 +211,11 @@ def _over_seeds(group: Sequence[Verdict], runs: Mapping[str, Record]) -> str:
 def _range(numbers: Sequence[int]) -> str:
     """'28,800', '9,600 to 28,800'."""
     return " to ".join(dict.fromkeys(f"{n:,}" for n in (min(numbers), max(numbers))))
+
+
+def _shares(percent: Sequence[float]) -> str:
+    """'2.5', '0.5 to 100'."""
+    return " to ".join(dict.fromkeys(f"{x:.2g}" if x < 10 else f"{x:.0f}" for x in (min(percent), max(percent))))
 
 
 def _both(draw: Callable[..., Markup], key: str) -> Markup:

@@ -169,8 +169,8 @@ def test_an_ordering_says_at_which_preset_and_with_how_much_training_it_was_show
     )
     assert f"{said} training steps{rest}" in text
     publish(root, "toys", "paper", "k50", score(), steps=120_000)
-    text = seen(page_of(load_site(root), "toys")).text
-    assert f"{said} of the paper preset's 120,000 training steps (2.5 %). One seed each (7)" in text
+    text = seen(page_of(load_site(root), "toys")).text  # of k5 nothing is known, so nothing is said
+    assert f"{said} training steps (k50: 3,000 of the paper preset's 120,000, 2.5 %). One seed each (7)" in text
 
 
 def test_an_ordering_of_samplers_says_that_nothing_was_trained(tmp_path: Path) -> None:
