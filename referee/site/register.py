@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
+from common.evaluation.metrics import NEAR
 from common.records import Kind
 from referee.schema import Direction, Part, Preset, find_metric
 from referee.show import amended, summary
@@ -46,7 +47,8 @@ class ScoreEntry(Part):
     kind: Kind
     """An exact value, a bound of it, or an estimate."""
     better: Direction | None
-    """Which way is better, where the metric is known; with kind `bound` the exact value lies on that side."""
+    """Which way is better, where the metric is known; with kind `bound` the exact value lies on that side. Near: at the
+    value that samples of the data's own distribution would have, and worse on either side of it."""
     split: str
     weights: Literal["raw", "ema"]
     protocol: str
@@ -306,7 +308,7 @@ def _run(evidence: Evidence, own_seed: bool) -> RunEntry:
                 n=score.n,
                 unit=score.unit,
                 kind=score.kind,
-                better=metric.direction if (metric := find_metric(score.name)) else None,
+                better=_better(score.name),
                 split=score.split,
                 weights=score.weights,
                 protocol=score.protocol,
@@ -323,6 +325,13 @@ def _run(evidence: Evidence, own_seed: bool) -> RunEntry:
         code_digest=record.code_digest,
         own_seed=own_seed,
     )
+
+
+def _better(name: str) -> Direction | None:
+    """Which way a score is better: "near" for those of samples that have a best value between two worse sides."""
+    if name.partition("[")[0] in NEAR and find_metric(name):
+        return "near"
+    return metric.direction if (metric := find_metric(name)) else None
 
 
 SCHEMA_FILE = Path(__file__).with_name("register.schema.json")

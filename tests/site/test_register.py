@@ -98,12 +98,15 @@ def test_claims_are_registered_with_what_they_came_to(root: Path) -> None:
 
 def test_runs_are_registered_with_what_makes_them_comparable(root: Path) -> None:
     add(root, "toy")
-    publish(root, "toy", "paper", "k50", score(name="elbo", value=-84.9), score(name="odd"), data={"mnist": "f" * 64})
+    kept = [score(name=name) for name in ("odd", "copying[raw-pixels]", "recall[raw-pixels]")]
+    publish(root, "toy", "paper", "k50", score(name="elbo", value=-84.9), *kept, data={"mnist": "f" * 64})
     ((run,),) = [p["runs"] for p in read(root)["projects"]]
     assert (run["data"], run["commit"], run["steps"]) == ({"mnist": "f" * 64}, "b" * 40, 3000)
     assert [(s["metric"], s["kind"], s["better"]) for s in run["scores"]] == [
         ("elbo", "bound", "higher"),
         ("odd", "bound", None),
+        ("copying[raw-pixels]", "bound", "near"),
+        ("recall[raw-pixels]", "bound", "higher"),
     ]
 
 
