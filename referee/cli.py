@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
 """ + EPILOG,
         allow_abbrev=False,
     )
+    top.add_argument("--version", action="store_true", help="of this, of torch and of Python")
     commands = top.add_subparsers(dest="command", metavar="command", parser_class=Parser)
 
     def add(name: str, what: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -574,6 +575,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USAGE if isinstance(error, UsageError | ConfigError | DeviceError) else FELL_SHORT
 
 
+def _versions() -> str:
+    """'refereed-generative-models 0.1.0, torch 2.5.1, Python 3.11.9': of what is installed; nothing is imported."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    said = []
+    for name in ("refereed-generative-models", "torch"):
+        try:
+            said.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            said.append(f"{name} (not installed)")
+    return ", ".join([*said, f"Python {platform.python_version()}"])
+
+
 def _dispatch(arguments: list[str]) -> int:
     top = parser()
     if not arguments:
@@ -608,6 +623,9 @@ def _dispatch(arguments: list[str]) -> int:
         if rest:
             raise UsageError(f"runs: unknown argument '{rest[0]}'.\nSee 'referee runs --help'.")
         return runs.runs_command(options)
+    if options.command is None and options.version:
+        print(_versions())
+        return FINE
     if options.command is None:
         raise UsageError(f"unknown argument '{arguments[0]}'.\nSee 'referee --help'.")
     if rest:

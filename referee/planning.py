@@ -15,12 +15,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from common.errors import ConfigError, nearest
+from common.errors import ConfigError, UserError, nearest
 from common.records import seed_folder
 from referee.project import Project, UsageError
 
@@ -73,6 +73,20 @@ class Task:
     def name(self) -> str:
         """'iwae-1l-k50', or 'iwae-1l-k50 seed 3' where that is not the preset's own."""
         return self.run if self.own else f"{self.run} seed {self.seed}"
+
+
+@contextlib.contextmanager
+def naming(task: Task) -> Iterator[None]:
+    """Meanwhile what goes wrong says in which run: several may be at work. And for which paper data are fetched."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error).replace("referee fetch <paper>", f"referee fetch {task.project}")
+        error.args = (f"{task.project} {task.preset} {task.name}: {said}",)
+        raise
+    except Exception as error:
+        error.add_note(f"This was in {task.project} {task.preset} {task.name}.")
+        raise
 
 
 def plan(

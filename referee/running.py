@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from common.errors import DataError, UserError, nearest
 from common.records import Record, folder_seed, results
 from referee.locks import alone_in
-from referee.planning import Task, parse_seeds, plan
+from referee.planning import Task, naming, parse_seeds, plan
 from referee.planning import folder as folder_of
 from referee.project import Project, UsageError, find_project, find_root, paper_names
 from referee.side_by_side import cores, side_by_side
@@ -151,7 +151,7 @@ def run(
         for task in tasks:
             if progress:
                 print(f"      {task.name}", flush=True)
-            with alone_in(task.directory) if distributed.is_main() else contextlib.nullcontext():
+            with alone_in(task.directory) if distributed.is_main() else contextlib.nullcontext(), naming(task):
                 result = execute(
                     paper, project.name, label, task.run, task.config, task.directory, place, progress=progress
                 )
@@ -194,7 +194,7 @@ def _execute_here(root: Path, task: Task, progress: bool) -> tuple[Record, bool]
     from common.experiment import execute
 
     paper, place = find_project(root, task.project).module(), torch.device("cpu")
-    with alone_in(task.directory):
+    with alone_in(task.directory), naming(task):
         return execute(
             paper, task.project, task.preset, task.run, task.config, task.directory, place, progress=progress
         )

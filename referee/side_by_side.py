@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
@@ -85,7 +86,7 @@ def side_by_side(
                     kind, content = connection.recv()
                 except EOFError:  # it died and could not say why
                     process.join()
-                    kind, content = "error", UserError(f"{name}: its process ended with status {process.exitcode}.")
+                    kind, content = "error", UserError(f"{name}: {_end(process.exitcode)}")
                 if kind == "line":
                     screen.show(name, content)
                     continue
@@ -102,6 +103,15 @@ def side_by_side(
     return {name: results[name] for name in tasks}
 
 
+def _end(status: int | None) -> str:
+    """What to say of a process that ended and could not say why."""
+    if status is None or status >= 0:
+        return f"its process ended with status {status}."
+    memory = " Perhaps memory ran out: --jobs 1 has one run at a time." if -status == signal.SIGKILL else ""
+    again = " The same command continues from what is saved."
+    return f"its process was ended by {signal.Signals(-status).name}.{memory}{again}"
+
+
 def _process(home: Connection, work: Callable[..., Result], arguments: tuple[Any, ...]) -> None:
     """In the new process: do the work, and tell what came of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which passes it on as SIGTERM
@@ -111,7 +121,9 @@ def _process(home: Connection, work: Callable[..., Result], arguments: tuple[Any
     sys.stderr = _Relay(home)
     try:
         message: tuple[str, Any] = ("result", work(*arguments))
-    except BaseException as error:  # handed on, and raised at home
+    except BaseException as error:  # handed on, and raised at home, where nobody sees this process's own traceback
+        if not isinstance(error, UserError):
+            error.add_note("In its own process:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
         message = ("error", error)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left is to say what came of it
     sys.stderr = sys.__stderr__

@@ -134,7 +134,7 @@ def test_a_paper_that_is_not_python(project: Project, make: MakeRecord, capsys: 
         (["verdicts", "../toy"], "unknown paper '../toy'"),
         (["verdicts", "--format", "xml"], "invalid choice: 'xml'"),
         (["verdicts", "--rums"], "unknown argument '--rums'"),
-        (["--version"], "unknown argument '--version'.\nSee 'referee --help'."),
+        (["--verbose"], "unknown argument '--verbose'.\nSee 'referee --help'."),
         (["report"], "required: paper"),
         (["run"], "which paper? toy"),
         (["run", "toy"], "which preset? --preset smoke | laptop | paper"),
@@ -228,6 +228,44 @@ def test_training_that_breaks_off_exits_1(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(running, "run", fail)
     assert main(["run", "toy", "--preset", "smoke"]) == 1
     assert "referee: loss is nan at step 7" in capsys.readouterr().err
+
+
+def test_the_version_is_said_without_importing_torch() -> None:
+    from importlib.metadata import version
+
+    script = "import sys; from referee.cli import main; main(['--version']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.stderr == ""
+    product = version("refereed-generative-models")
+    assert done.stdout.startswith(f"refereed-generative-models {product}, torch {version('torch')}, Python 3.")
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_goes_wrong_in_a_run_names_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: Capture, jobs: str
+) -> None:
+    monkeypatch.setattr(
+        running, "side_by_side", _one_after_the_other
+    )  # another process has no such paper
+    text = project.paper_file.read_text()
+    offline = """raise DataError("toys: run 'referee fetch <paper>' where there is a network.")"""
+    text = text.replace('raise DataError("toys: could not be reached.")', offline)
+    project.paper_file.write_text(text.replace('"k5": Config(k=5)}', '"k5": Config(k=13)}'))
+    assert main(["run", "toy", "--preset", "smoke", "--jobs", jobs, "--quiet"]) == 1
+    said = "referee: toy smoke k5: toys: run 'referee fetch toy' where there is a network.\n"
+    assert said in capsys.readouterr().err
+
+
+def _one_after_the_other(work: Callable[..., Any], tasks: dict[str, Any], **_: object) -> dict[str, Any]:
+    return {name: work(*given) for name, given in tasks.items()}
+
+
+def test_a_mistake_in_a_papers_code_names_the_run(project: Project) -> None:
+    text = project.paper_file.read_text()
+    project.paper_file.write_text(text.replace("    run.steps = 3", "    run.steps = 3 // (config.k - 5)"))
+    with pytest.raises(ZeroDivisionError) as raised:
+        running.run(project, "smoke", jobs=1, progress=False)
+    assert raised.value.__notes__ == ["This was in toy smoke k5."]
 
 
 def test_the_repository_is_found_from_below_and_from_outside(

@@ -47,6 +47,27 @@ def test_a_process_that_dies_without_a_word_is_named():
         go(os._exit, {"b": (3,)}, jobs=1)
 
 
+def test_a_process_that_is_killed_is_named_with_what_may_have_been_and_what_to_do():
+    said = r"b: its process was ended by SIGKILL\. Perhaps memory ran out: --jobs 1 .* The same command continues"
+    with pytest.raises(UserError, match=said):
+        go(_kill, {"b": (signal.SIGKILL,)}, jobs=1)
+
+
+def test_a_mistake_keeps_the_traceback_of_its_own_process():
+    with pytest.raises(ZeroDivisionError) as raised:
+        go(_divide, {"a": (1, 0), "b": (1, 1)})
+    (note,) = raised.value.__notes__
+    assert "return a // b" in note
+
+
+def _divide(a, b):
+    return a // b
+
+
+def _kill(number):
+    os.kill(os.getpid(), number)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_all_of_them(number):
     before = signal.getsignal(number)
