@@ -244,9 +244,7 @@ def test_the_version_is_said_without_importing_torch() -> None:
 def test_what_goes_wrong_in_a_run_names_it(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: Capture, jobs: str
 ) -> None:
-    monkeypatch.setattr(
-        running, "side_by_side", _one_after_the_other
-    )  # another process has no such paper
+    monkeypatch.setattr(running, "side_by_side", _one_after_the_other)  # another process has no such paper
     text = project.paper_file.read_text()
     offline = """raise DataError("toys: run 'referee fetch <paper>' where there is a network.")"""
     text = text.replace('raise DataError("toys: could not be reached.")', offline)
