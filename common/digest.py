@@ -12,6 +12,9 @@ papers share `common`. What counts is found by reading the code, never by runnin
 * a whole module where this cannot tell: a module that is passed on, `import *`, a name that is not found in it;
 * what `common.experiment.execute` does around a paper (`ENTRY`).
 
+Weights depend on less: on what `build` and `train` use, of the paper's file too. `training_digest` is of that part
+alone, so that trained weights can be kept when only their evaluation changes.
+
 Comments, docstrings and blank lines do not count, nor where in its module a definition stands, nor the modules in
 `NO_INFLUENCE`. Not seen is what has no name in the code: a class reached by `getattr` on a module or by a string.
 
@@ -48,6 +51,12 @@ INTERFACE = frozenset({"Config", "build", "train", "evaluate", "illustrate"})
 
 ENTRY = ("common.experiment.prepare", "common.experiment.measure")
 """What a run goes through that no paper imports, and that decides numbers."""
+
+TRAINING = ("Config", "build", "train")
+"""What of a paper's interface its weights depend on."""
+
+TRAINING_ENTRY = ("common.experiment.prepare",)
+"""What of `ENTRY` a run's weights depend on."""
 
 HARMLESS = frozenset(
     {
@@ -86,7 +95,21 @@ def code_digest(paper_file: Path, *, leaving: Iterable[str] = BESIDE) -> str:
     Raises:
         SyntaxError: it, or a module that it imports, is not Python.
     """
-    reached = reach(paper_file, leaving=leaving)
+    return _digest(reach(paper_file, leaving=leaving))
+
+
+def training_digest(paper_file: Path) -> str:
+    """A digest of the code that a run's weights depend on: of what `TRAINING` reaches, as far as it is definitions.
+
+    Whatever changes it changes `code_digest`, but for a change in names that are left out there.
+
+    Raises:
+        SyntaxError: it, or a module that it imports, is not Python.
+    """
+    return _digest(reach(paper_file, of=TRAINING))
+
+
+def _digest(reached: "Reached") -> str:
     digest = hashlib.sha256()
     for module, statements in sorted(reached.statements().items(), key=lambda item: item[0].name):
         digest.update(f"{module.name}\0".encode())
@@ -108,8 +131,11 @@ def file_digests(files: Iterable[Path], root: Path) -> dict[str, str]:
     return digests
 
 
-def reach(paper_file: Path, *, leaving: Iterable[str] = BESIDE) -> "Reached":
+def reach(paper_file: Path, *, leaving: Iterable[str] = BESIDE, of: Iterable[str] | None = None) -> "Reached":
     """What of a paper's file and of `common` counts for its numbers; see `code_digest`.
+
+    Args:
+        of: names of the paper's file: only what they use counts, in that file too. None: all of the file does.
 
     Raises:
         SyntaxError: it, or a module that it imports, is not Python.
@@ -119,11 +145,13 @@ def reach(paper_file: Path, *, leaving: Iterable[str] = BESIDE) -> "Reached":
     source = paper_file.read_text(encoding="utf-8")
     name = paper_file.relative_to(root).with_suffix("").as_posix().replace("/", ".")
     paper = _module(name, False, source)
-    reached = Reached(root, paper)
-    for statement in without(leaving, paper):
+    reached = Reached(root, paper, whole=of is None)
+    for statement in without(leaving, paper) if of is None else paper.running:
         reached.add(statement)
     reached.imports(paper)
-    for address in ENTRY:
+    for name in of or ():
+        reached.use(paper, name)
+    for address in ENTRY if of is None else TRAINING_ENTRY:
         module, _, attribute = address.rpartition(".")
         if reached.module(module) is not None:
             reached.imported(module)
@@ -336,9 +364,10 @@ class Reached:
     edges: "module.name = what an import gives it", for every imported name that is used.
     """
 
-    def __init__(self, root: Path, paper: Module) -> None:
+    def __init__(self, root: Path, paper: Module, *, whole: bool) -> None:
         self.root = root
         self.paper = paper
+        self.paper_is_whole = whole  # of the paper's own file, what is to count has been added; nothing is looked up
         self.edges: set[str] = set()
         self._modules: dict[str, Module | None] = {}
         self._found: set[Statement] = set()
@@ -442,6 +471,10 @@ class Reached:
             self.whole(name)
         return [address]
 
+    def use(self, module: Module, name: str) -> None:
+        """Let count what a name of a module stands for."""
+        self._use(module, {}, name, None)
+
     def _load(self, each: Import) -> None:
         """Carry out an import of a module of `common`."""
         if not _local(each.module):
@@ -464,7 +497,7 @@ class Reached:
 
     def _use(self, module: Module, local: dict[str, list[Import]], name: str, attribute: str | None) -> None:
         """A name that counts in a module, or an attribute of it."""
-        if module is not self.paper:  # of the paper's own, all counts that is to count
+        if module is not self.paper or not self.paper_is_whole:
             for statement in module.definitions.get(name, ()):
                 self.add(statement)
         for each in [*module.bindings.get(name, ()), *local.get(name, ())]:

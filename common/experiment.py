@@ -2,12 +2,14 @@
 
 A paper's file `projects/<paper>/<paper>.py` is a plain module. What it offers to be run is written down in `Paper`
 below; nothing has to be inherited or registered. `execute` carries one run through its stages, each of which is
-skipped when it is already done: train (resumed where it was interrupted), evaluate, illustrate, record. What of it
-decides numbers is in `prepare` and `measure`, which count for the digest of a paper's code (`common.digest`); the rest
-keeps the books.
+skipped when it is already done: train (resumed where it was interrupted), evaluate, illustrate, record. When code has
+changed since a run was finished, but none that its training reaches, its weights are kept and evaluated again. What of
+this decides numbers is in `prepare` and `measure`, which count for the digest of a paper's code (`common.digest`); the
+rest keeps the books.
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import time
@@ -23,11 +25,14 @@ from torch import Tensor, nn
 
 from common import records
 from common.data import Data
-from common.digest import code_digest
-from common.errors import CheckpointError, ConfigError, nearest
+from common.digest import code_digest, training_digest
+from common.errors import CheckpointError, ConfigError, RecordError, nearest
 from common.probes import ProbeResult
 from common.records import Record, Score
-from common.training import distributed
+from common.training import distributed, place
+
+TRAINED = "trained.json"  # the record that came with a run's weights, while they are evaluated again
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass
@@ -36,7 +41,7 @@ class Run:
 
     directory: Path
     device: torch.device
-    config: dict[str, Any]  # what a checkpoint must agree with: the configuration and the code's digest
+    config: dict[str, Any]  # what a checkpoint must agree with: the configuration and the training code's digest
     seed: int
     progress: bool = True  # show progress bars
     steps: int = 0  # updates done; set by `fit`
@@ -119,22 +124,24 @@ def execute(
         The record, and whether it was there already.
 
     Raises:
-        CheckpointError: the folder holds an unfinished run of another configuration or of other code.
+        CheckpointError: the folder holds an unfinished run of another configuration or of other training code.
         ProcessError: under `torchrun`, another process has ended.
         UserError: whatever stopped the run; its folder then holds all it takes to continue.
     """
-    code = code_digest(Path(paper.__file__))
+    code, training = code_digest(Path(paper.__file__)), training_digest(Path(paper.__file__))
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
     main = distributed.is_main()
     if finished := _finished(directory, plain, code):
         return finished, True
-    run = Run(directory, device, config={**plain, "code_digest": code}, seed=config.seed, progress=progress and main)
+    same = {**plain, "code_digest": training}
+    run = Run(directory, device, config=same, seed=config.seed, progress=progress and main)
     with distributed.together(directory):
         if main:
-            _settle(directory, plain)
+            _settle(directory, plain, training)
         distributed.barrier()
         prepare(config)
-        model = paper.train(config, run)
+        earlier = _trained(directory, TRAINED, plain, training)
+        model = _again(paper, config, run, earlier) if earlier else paper.train(config, run)
         shared = getattr(paper, "SHARDED", False)
         if shared:
             distributed.broadcast([model])  # averages that a layer keeps of its batches are each process's own
@@ -144,7 +151,7 @@ def execute(
             run.timings_s["evaluate"] = time.perf_counter() - start
         if main:  # the other processes have nothing left to add
             paper.illustrate(config, model, run)
-            _save_weights(model, directory / "weights.safetensors")
+            _save_weights(model, directory / WEIGHTS)
             examples = {k: v.double().cpu().numpy() for k, v in run.examples.items()}
             records.write_examples(directory, examples)
             record = Record(
@@ -164,9 +171,13 @@ def execute(
                 finished=datetime.now(UTC).isoformat(timespec="seconds"),
                 parameters=sum(p.numel() for p in model.parameters()),
                 timings_s={stage: round(seconds, 1) for stage, seconds in run.timings_s.items()},
+                training_digest=training,
+                weights_sha256=_sha256(directory / WEIGHTS),
+                trained=_origin(earlier) if earlier else {},
             )
             record.save(directory)  # last: a folder with a record is a finished run
-            (directory / "checkpoint.pt").unlink(missing_ok=True)
+            for name in ("checkpoint.pt", TRAINED):
+                (directory / name).unlink(missing_ok=True)
         distributed.barrier()
     return Record.load(directory), False
 
@@ -214,20 +225,61 @@ def _finished(directory: Path, config: dict[str, Any], code: str) -> Record | No
     return record if record.config == config and record.code_digest == code else None
 
 
-def _settle(directory: Path, config: dict[str, Any]) -> None:
+def _settle(directory: Path, config: dict[str, Any], training: str) -> None:
     """Make the folder ready: put an outdated finished run aside, write down what this one is.
 
-    The folders of other seeds in it are runs of their own, in which another process may be at work: they stay.
+    Weights that the present code would train again stay, with the course of their training. So do the folders of other
+    seeds, which are runs of their own in which another process may be at work.
     """
-    if (directory / "record.json").exists():
+    stays: set[str] = set()
+    for name in ("record.json", TRAINED):
+        if _trained(directory, name, config, training):
+            stays = {WEIGHTS, "metrics.jsonl", TRAINED}
+            (directory / name).replace(directory / TRAINED)  # first: without a record, the run is not finished
+            break
+    outdated = [name for name in ("record.json", TRAINED) if (directory / name).exists() and name not in stays]
+    if stays or outdated:
         aside = directory.with_name(f".{directory.name}.outdated")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         left = [path for path in directory.iterdir() if records.folder_seed(path.name) is None]
-        for path in sorted(left, key=lambda path: path.name == "record.json"):  # last: interrupted, it is done again
-            path.rename(aside / path.name)
+        for path in sorted(left, key=lambda path: path.name not in outdated):
+            if path.name in stays:
+                shutil.copy2(path, aside / ("record.json" if path.name == TRAINED else path.name))
+            else:
+                path.rename(aside / path.name)
     directory.mkdir(parents=True, exist_ok=True)
     records.write_text(directory / "config.json", json.dumps(config, indent=1) + "\n")
+
+
+def _trained(directory: Path, name: str, config: dict[str, Any], training: str) -> Record | None:
+    """The record of that name, if the weights beside it are its own, of this configuration and training code."""
+    try:
+        record = Record.load(directory, name)
+        same = record.config == config and record.training_digest == training
+        return record if same and record.weights_sha256 == _sha256(directory / WEIGHTS) else None
+    except (RecordError, OSError):
+        return None
+
+
+def _again(paper: Paper, config: Any, run: Run, earlier: Record) -> nn.Module:
+    """The model that an earlier run has trained; of its training, `run` then knows what it would have learned by it."""
+    model = load_weights(paper.build(config), run.directory / WEIGHTS)
+    run.steps = earlier.steps
+    run.data |= earlier.data_sha256
+    run.timings_s |= {stage: seconds for stage, seconds in earlier.timings_s.items() if stage != "evaluate"}
+    return place(model, run.device)
+
+
+def _origin(record: Record) -> dict[str, Any]:
+    """Where the weights of a record are from."""
+    own = {name: getattr(record, name) for name in ("git_sha", "environment", "hardware", "finished")}
+    return record.trained or own
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _save_weights(model: nn.Module, path: Path) -> None:

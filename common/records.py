@@ -8,6 +8,7 @@ A finished run is a folder:
     examples.safetensors   per-example values of the scores, so that two runs can be compared pairwise
     samples.png            what the model makes
     weights.safetensors    the trained parameters
+    trained.json           only while they are evaluated again: the record that they are from
 
 `runs/<paper>/` (made on this machine) and `projects/<paper>/results/` (published) have the same shape:
 `<preset>/<run>/` for the preset's own seed, `<preset>/<run>/seed-<s>/` for another. This module reads and writes such
@@ -92,6 +93,11 @@ class Record:
     finished: str  # UTC, ISO 8601
     parameters: int = 0
     timings_s: dict[str, float] = field(default_factory=dict)
+    training_digest: str = ""  # of the code that the weights depend on (common.digest.training_digest)
+    weights_sha256: str = ""
+    trained: dict[str, Any] = field(default_factory=dict)
+    """Where the weights are from, if they were evaluated again after other code than training's had changed: git_sha,
+    environment, hardware and finished of the record that came with the training. Else empty: from this very run."""
 
     def score(self, name: str) -> Score | None:
         """The score of that name, or None."""
@@ -102,13 +108,13 @@ class Record:
         write_text(directory / "record.json", json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     @classmethod
-    def load(cls, directory: Path) -> "Record":
-        """Read `record.json` of a run's folder.
+    def load(cls, directory: Path, name: str = "record.json") -> "Record":
+        """Read `record.json` of a run's folder, or a record of another name.
 
         Raises:
             RecordError: there is none, it is not JSON, or a field is missing, unknown or of the wrong type.
         """
-        path = directory / "record.json"
+        path = directory / name
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

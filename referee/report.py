@@ -438,10 +438,20 @@ def how_run(evidence: Evidence) -> dict[str, Any]:
         "path": evidence.path,
         "config": json.dumps(record.config),
         "hardware": hardware_line(record.hardware),
+        "trained": _origin(record.trained),
         "wall": duration(record.wall_s),
         "timings": ", ".join(f"{stage} {duration(t)}" for stage, t in record.timings_s.items()),
         "others": evidence.others,  # the same with other seeds
     }
+
+
+def _origin(trained: Mapping[str, Any]) -> str:
+    """'finished 2026-01-02T03:04:05+00:00, commit 0a1b…, on Intel Xeon, 2 cores', of weights that were kept."""
+    if not trained:
+        return ""
+    on = hardware_line(trained.get("hardware", {}))
+    parts = [f"finished {trained.get('finished', 'at no time')}", f"commit {trained.get('git_sha') or 'unknown'}"]
+    return ", ".join(parts + ([f"on {on}"] if on else []))
 
 
 def commands(s: Standing, presets: Iterable[str]) -> list[dict[str, str]]:

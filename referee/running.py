@@ -136,6 +136,9 @@ def run(
         record, reused = result
         finished = record.finished[:16].replace("T", " ")
         what = f"reused: same settings and code, of {finished} UTC" if reused else f"{record.wall_s:.0f} s"
+        if record.trained and not reused:
+            trained = record.trained["finished"][:16].replace("T", " ")
+            what = f"evaluated again in {record.timings_s['evaluate']:.0f} s: same training code as on {trained} UTC"
         print(f"[{count}/{len(tasks)}] {name:{width}}  {what}", flush=True)
         if distributed.is_main():
             _let_go(base, name)

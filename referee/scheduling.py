@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.digest import code_digest
 from common.errors import UserError
-from common.records import Record, folder_seed, write_text
+from common.records import Record, write_text
 from referee import cost
 from referee.fetching import absent
 from referee.locks import alone_in
@@ -445,21 +445,7 @@ def carry_out(call: Call, entry: Entry, who: str, rank: int) -> tuple[Record, bo
     place = distributed.start(pick_device(call.device))
     # A job that comes back may be faster than the end of the one that it was.
     with alone_in(task.directory, who, patience_s=60.0) if rank == 0 else contextlib.nullcontext():
-        if rank == 0:
-            put_outdated_aside(task.directory, entry)
         return execute(project.module(), task.project, task.preset, task.run, task.config, task.directory, place)
-
-
-def put_outdated_aside(directory: Path, entry: Entry) -> None:
-    """Put what an earlier run of other settings or code left aside, but not the other seeds, which may be at work."""
-    if not (directory / "record.json").exists() or finished(directory, entry.config, entry.code_digest):
-        return
-    aside = directory.with_name(f".{directory.name}.outdated")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    for path in sorted(directory.iterdir(), key=lambda path: path.name != "record.json"):  # first: it says 'finished'
-        if folder_seed(path.name) is None:
-            path.rename(aside / path.name)
 
 
 def _note_used(call: Call, index: int) -> None:

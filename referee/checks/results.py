@@ -192,7 +192,7 @@ def claims_are_tried(submission: Submission) -> Iterator[Found]:
     "RES-004",
     "Records are made by the present code",
     why="A number belongs to the code that made it; another code may give another number.",
-    fix="Run the stale ones again and publish them; comments and docstrings may change freely.",
+    fix="Run the stale ones again and publish them; where training's code is the same, weights are kept.",
     severity=FROM_V1,
 )
 def records_are_fresh(submission: Submission) -> Iterator[Found]:
@@ -206,7 +206,7 @@ def records_are_fresh(submission: Submission) -> Iterator[Found]:
             seeds.setdefault(record.preset, set()).add(record.seed)
     for preset, runs in stale.items():
         several = f" --seeds {show_seeds(sorted(seeds[preset]))}" if any(" seed " in run for run in runs) else ""
-        command = f"referee run {submission.name} --preset {preset}{several} --fresh --publish"
+        command = f"referee run {submission.name} --preset {preset}{several} --publish"
         message = f"stale, made by other code than the present: {', '.join(runs)}. Run '{command}'."
         yield submission.at(f"results/{preset}"), 1, message
 
@@ -485,6 +485,8 @@ def provenance_is_credible(submission: Submission) -> Iterator[Found]:
             yield path, 1, f"names no commit; inside the repository: {again}."
         elif record.git_sha.endswith("+"):
             yield path, 1, f"was made by code that was not committed; commit first, then {again}."
+        if str(record.trained.get("git_sha", "")).endswith("+"):
+            yield path, 1, f"has weights trained by code that was not committed; commit first, then {again}."
         try:
             finished = datetime.fromisoformat(record.finished)
             finished = finished if finished.tzinfo else finished.replace(tzinfo=UTC)

@@ -18,7 +18,7 @@ from referee import scheduling
 from referee.cli import main
 from referee.project import UsageError
 from referee.runs import Call, find_call, queue
-from referee.scheduling import Job, carry_out, parse_minutes, put_outdated_aside
+from referee.scheduling import Job, carry_out, parse_minutes
 
 RUN = ["run", "toy", "--preset", "laptop", "--on", "slurm", "--detach"]
 
@@ -412,16 +412,15 @@ def test_a_job_whose_code_or_settings_changed_runs_neither(there, job):
 
 def test_what_is_outdated_goes_aside_without_the_other_seeds(there, job):
     call = find_call(there, None)
-    carry_out(call, call.queued[0], "job 7", 0)
+    first, _ = carry_out(call, call.queued[0], "job 7", 0)
     folder = there / "runs/toy/laptop/k1"
     (folder / "seed-3").mkdir()
-    put_outdated_aside(folder, call.queued[0])  # it is not outdated
-    assert (folder / "record.json").exists()
     content = json.loads((folder / "record.json").read_text())
-    (folder / "record.json").write_text(json.dumps({**content, "code_digest": "0" * 64}))
-    put_outdated_aside(folder, call.queued[0])
-    assert [path.name for path in folder.iterdir()] == ["seed-3"]
-    assert (folder.with_name(".k1.outdated") / "record.json").exists()
+    (folder / "record.json").write_text(json.dumps({**content, "code_digest": "0" * 64, "training_digest": ""}))
+    record, reused = carry_out(call, call.queued[0], "job 7", 0)
+    assert (record.code_digest, reused) == (first.code_digest, False)
+    assert (folder / "seed-3").is_dir()
+    assert json.loads((folder.with_name(".k1.outdated") / "record.json").read_text())["code_digest"] == "0" * 64
 
 
 def test_on_this_machine_so_many_run_at_a_time_and_who_asks_to_come_back_does(there, cluster, monkeypatch):

@@ -125,6 +125,19 @@ def test_what_is_shown_lies_beside_the_page(refereed: Site, toys: Page) -> None:
             assert path.startswith(f"projects/{page.path.removeprefix('projects/').removesuffix('.md')}/")
 
 
+def test_weights_that_were_kept_say_where_they_are_from(tmp_path: Path) -> None:
+    root = empty(tmp_path)
+    add(root, "toys", claims=[VALUE])
+    origin = {"finished": "2026-01-01", "git_sha": "c" * 40, "hardware": {"cpu": "B CPU"}, "environment": {}}
+    publish(root, "toys", "paper", "k50", weights_sha256="d" * 64, trained=origin)
+    publish(root, "toys", "paper", "k5", weights_sha256="e" * 64)
+    text = seen(page_of(load_site(root), "toys")).text
+    kept = f"finished 2026-01-01, commit {'c' * 40}, on B CPU"
+    assert f"{'d' * 64}, trained by the same training code before: {kept}" in text
+    assert f"Weights{'e' * 64}Data" in text.replace(" ", "")
+    assert text.count("trained by the same training code") == 1
+
+
 def test_pictures_take_their_room_and_are_described(toys: Page) -> None:
     pictures = [attrs for tag, attrs in seen(toys).tags if tag == "img"]
     assert len(pictures) >= 3

@@ -148,6 +148,7 @@ BAD: list[tuple[str, str, Spoil]] = [
         "first, then 'referee run toy --preset laptop --only k50 --fresh --publish'",
         lambda d: d.record(git_sha="0" * 40 + "+"),
     ),
+    ("RES-012", "has weights trained by code that was", lambda d: d.record(trained={"git_sha": "0" * 40 + "+"})),
     ("RES-012", "in the future", lambda d: d.record(finished="2999-01-01T00:00:00+00:00")),
     ("RES-012", "at no time", lambda d: d.record(finished="yesterday")),
     ("RES-012", "versions", lambda d: d.record(environment={})),

@@ -63,7 +63,7 @@ SPOILT: list[tuple[str, str, str, Callable[[Path], object]]] = [
     (
         "RES-004",
         "",
-        "present: k50 seed 1. Run 'referee run toy --preset laptop --seeds 1 --fresh --publish'",
+        "present: k50 seed 1. Run 'referee run toy --preset laptop --seeds 1 --publish'",
         lambda d: edited(d / "seed-1", code_digest="0" * 64),
     ),
     ("RES-006", "seed-2", "holds no score", lambda d: edited(d / "seed-2", scores=[])),
