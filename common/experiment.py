@@ -62,11 +62,6 @@ class Paper(Protocol):
 
         generate(config, model, n, *, levels, generator) -> uint8 (n, C, H, W), codes like the data's
         sampling(config) -> str, a few words on what else decides them, for the protocol: "50 of 1,000 steps"
-
-    and it may say that `evaluate` divides its work among the processes of `torchrun` (`common.evaluation.shards`), and
-    so has to be called in each of them instead of the first alone:
-
-        SHARDED = True
     """
 
     __file__: str
@@ -81,10 +76,13 @@ class Paper(Protocol):
         """Train to the end, from wherever an earlier session stopped."""
 
     def evaluate(self, config: Any, model: nn.Module, run: Run) -> list[Score]:
-        """Measure the trained model."""
+        """Measure the trained model. Every process of `torchrun` is asked; the first one's scores are kept.
+
+        They may divide the work (`common.evaluation.shards`); only the first one may write.
+        """
 
     def illustrate(self, config: Any, model: nn.Module, run: Run) -> None:
-        """Write `samples.png` into the run's folder."""
+        """Write `samples.png` into the run's folder. Only the first process is asked."""
 
 
 def pick_runs(paper: Paper, preset: str, only: list[str] | None = None) -> dict[str, Any]:
@@ -136,19 +134,13 @@ def execute(
     same = {**plain, "code_digest": training}
     run = Run(directory, device, config=same, seed=config.seed, progress=progress and main)
     with distributed.together(directory):
-        if main:
-            _settle(directory, plain, training)
-        distributed.barrier()
+        earlier = distributed.gather(_settle(directory, plain, training) if main else None)[0]
         prepare(config)
-        earlier = _trained(directory, TRAINED, plain, training)
         model = _again(paper, config, run, earlier) if earlier else paper.train(config, run)
-        shared = getattr(paper, "SHARDED", False)
-        if shared:
-            distributed.broadcast([model])  # averages that a layer keeps of its batches are each process's own
-        if main or shared:
-            start = time.perf_counter()
-            scores = measure(paper.evaluate, config, model, run)
-            run.timings_s["evaluate"] = time.perf_counter() - start
+        distributed.broadcast([model])  # averages that a layer keeps of its batches are each process's own
+        start = time.perf_counter()
+        scores = measure(paper.evaluate, config, model, run)
+        run.timings_s["evaluate"] = time.perf_counter() - start
         if main:  # the other processes have nothing left to add
             paper.illustrate(config, model, run)
             _save_weights(model, directory / WEIGHTS)
@@ -225,15 +217,17 @@ def _finished(directory: Path, config: dict[str, Any], code: str) -> Record | No
     return record if record.config == config and record.code_digest == code else None
 
 
-def _settle(directory: Path, config: dict[str, Any], training: str) -> None:
+def _settle(directory: Path, config: dict[str, Any], training: str) -> Record | None:
     """Make the folder ready: put an outdated finished run aside, write down what this one is.
 
-    Weights that the present code would train again stay, with the course of their training. So do the folders of other
-    seeds, which are runs of their own in which another process may be at work.
+    Returns the record of weights that the present code would train again, if there are such. They stay, with the course
+    of their training. So do the folders of other seeds, which are runs of their own in which another process may be at
+    work.
     """
     stays: set[str] = set()
+    earlier = None
     for name in ("record.json", TRAINED):
-        if _trained(directory, name, config, training):
+        if earlier := _trained(directory, name, config, training):
             stays = {WEIGHTS, "metrics.jsonl", TRAINED}
             (directory / name).replace(directory / TRAINED)  # first: without a record, the run is not finished
             break
@@ -250,6 +244,7 @@ def _settle(directory: Path, config: dict[str, Any], training: str) -> None:
                 path.rename(aside / path.name)
     directory.mkdir(parents=True, exist_ok=True)
     records.write_text(directory / "config.json", json.dumps(config, indent=1) + "\n")
+    return earlier
 
 
 def _trained(directory: Path, name: str, config: dict[str, Any], training: str) -> Record | None:
@@ -264,7 +259,9 @@ def _trained(directory: Path, name: str, config: dict[str, Any], training: str) 
 
 def _again(paper: Paper, config: Any, run: Run, earlier: Record) -> nn.Module:
     """The model that an earlier run has trained; of its training, `run` then knows what it would have learned by it."""
-    model = load_weights(paper.build(config), run.directory / WEIGHTS)
+    model = paper.build(config)
+    if distributed.is_main():  # who sends them to the others
+        load_weights(model, run.directory / WEIGHTS)
     run.steps = earlier.steps
     run.data |= earlier.data_sha256
     run.timings_s |= {stage: seconds for stage, seconds in earlier.timings_s.items() if stage != "evaluate"}

@@ -14,9 +14,8 @@ tensor([ 1.,  5.,  9., 13., 17.])
 >>> drawn(lambda n, generator: torch.randn(n, 3, generator=generator), 7, chunk=4, seed=0).shape
 torch.Size([7, 3])
 
-A paper whose `evaluate` is written with these says so by `SHARDED = True`, and `common.experiment` then calls it in
-every process. Anything else in it is done by each of them, too; only the first one's scores are kept, and only it may
-write. `illustrate` is called in the first process alone: nothing can be divided there.
+Every process calls a paper's `evaluate`; what is not written with these is done by each of them. Only the first one's
+scores are kept, and only it may write. `illustrate` is called in the first process alone: nothing can be divided there.
 """
 
 from __future__ import annotations

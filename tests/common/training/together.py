@@ -21,7 +21,6 @@ from common.experiment import Run, execute
 from common.records import Score
 from common.training import State, distributed, fit, sgd_step
 
-SHARDED = True
 TO_KILL: list[str] = []
 
 
