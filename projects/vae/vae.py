@@ -31,6 +31,7 @@ from common.data import Batch, Batches, Data, Scale, load
 from common.distributions import bernoulli_log_prob, normal_kl, normal_log_prob, standard_normal_log_prob
 from common.errors import ConfigError
 from common.evaluation.likelihood import log_mean_exp, mean_score
+from common.evaluation.shards import by_batch
 from common.experiment import Run
 from common.records import Score
 from common.training import State, fit, place, sgd_step
@@ -271,12 +272,13 @@ def train(config: Config, run: Run) -> VAE:
 # -- Evaluation (the average lower bound per datapoint, figure 2) -----------------------------------------------------
 
 
-@torch.no_grad()
 def bounds(model: VAE, x_ND: Tensor, z_samples: int, seed: int) -> Tensor:
     """The lower bound of each example: (N,) nats, float64, on the CPU."""
-    noise = torch.Generator(x_ND.device).manual_seed(seed)
-    at_once = max(1, 1000 // z_samples)
-    return torch.cat([model.elbo(x, z_samples=z_samples, generator=noise).double().cpu() for x in x_ND.split(at_once)])
+
+    def bound(x_BD: Tensor, generator: torch.Generator) -> Tensor:
+        return model.elbo(x_BD, z_samples=z_samples, generator=generator).double().cpu()
+
+    return by_batch(bound, x_ND, batch_size=max(1, 1000 // z_samples), seed=seed)
 
 
 def evaluate(config: Config, model: VAE, run: Run) -> list[Score]:
