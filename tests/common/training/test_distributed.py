@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,15 @@ def test_one_of_two_is_killed_and_the_same_command_continues_to_the_same_bits(re
         *("record.json", "config.json", "metrics.jsonl", "weights.safetensors", "examples.safetensors"),
         *("evaluated-0", "evaluated-1", "illustrated-0"),
     }
+    # When other code than training's has changed since, its weights are evaluated again, by both.
+    replace(other, code_digest="0" * 64).save(killed)
+    assert forked(2, TOGETHER, killed, "1", "step 0").returncode == 0  # it would die if it trained
+    again = Record.load(killed)
+    assert (again.scores, again.steps, again.code_digest) == (one.scores, 12, one.code_digest)
+    assert again.trained["finished"] == other.finished
+    assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
+    for name in ("metrics.jsonl", "weights.safetensors", "examples.safetensors"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 
 
 @pytest.fixture
