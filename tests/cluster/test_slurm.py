@@ -1,12 +1,17 @@
 """A real SLURM: arrays, a planted failure, jobs that make room and come back, a node that dies, cancelling."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import slurm, toys
-from tests.cluster.conftest import bits, call, wait_for
+from tests.cluster.conftest import ROOT, bits, call, wait_for
 
 pytestmark = pytest.mark.slurm
 GOOD = [f"run{i}" for i in range(8) if i != 3]
@@ -47,8 +52,8 @@ def job(referee, run):
     return next(each["job"] for each in runs(referee) if each["run"] == run)
 
 
-def logs(repository):
-    return "".join(path.read_text() for path in repository.glob("runs/.calls/*/logs/*.out"))
+def logs(repository, of=""):
+    return "".join(path.read_text() for path in repository.glob(f"runs/.calls/*/logs/{of}*.out"))
 
 
 def test_an_array_with_a_planted_failure_leaves_the_records_that_runs_at_home_leave(
@@ -163,3 +168,64 @@ def test_gpus_are_asked_for_and_their_processes_train_one_run_together(cluster, 
     alone = toys.make(repository.parent / "alone")
     assert call(alone, "run", "toy", "--preset", "smoke", "--only", "a", "--quiet").returncode == 0
     assert bits(repository / "runs/toy/smoke/a") != bits(alone / "runs/toy/smoke/a")
+
+
+@pytest.fixture(scope="module")
+def two_at_home(tmp_path_factory):
+    """Runs of two processes, by torchrun instead of a scheduler."""
+    repository = toys.make(tmp_path_factory.mktemp("two") / "repository")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    asked = ["-m", "referee", "run", "toy", "--preset", "laptop", "--only", "run0,run1,run2,run4", "--device", "cpu"]
+    subprocess.run([*command, *asked, "--quiet"], cwd=repository, env=environment, check=True, timeout=300)
+    return repository / "runs/toy/laptop"
+
+
+TWO = ("--gpus", "2", "--device", "cpu", "--on", "slurm")
+
+
+def send(name, repository, number):
+    """Send a signal to each process of a job. scancel would try for minutes while the job is being queued again."""
+    with subprocess.Popen(["scancel", f"--signal={name}", number]) as asked:
+        wait_for(lambda: "Stopped by" in logs(repository, number))
+        asked.kill()
+
+
+def process(number, rank):
+    """One of the processes that carry out a job, by its rank."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"submitit.core._submit" not in (path / "cmdline").read_bytes().split(b"\0"):
+                continue
+            lines = (path / "environ").read_text(errors="replace").split("\0")
+            said = dict(line.partition("=")[::2] for line in lines)
+            here = f"{said.get('SLURM_ARRAY_JOB_ID')}_{said.get('SLURM_ARRAY_TASK_ID')}"
+            if here == number and said.get("SLURM_PROCID") == str(rank) and "SLURM_STEP_ID" in said:
+                return int(path.name)
+    raise AssertionError(f"no process {rank} of job {number}")
+
+
+def test_jobs_of_several_processes_make_room_together_and_end_with_the_same_bits(
+    cluster, repository, referee, held, two_at_home
+):
+    four = ["run0", "run1", "run2", "run4"]
+    asked = referee("run", "toy", "--preset", "laptop", "--only", ",".join(four), *TWO, "--cpus", "1", "--detach")
+    assert asked.returncode == 0, asked.stderr
+    folder = repository / "runs/toy/laptop"
+    wait_for(lambda: all((folder / run / "half").exists() for run in four[:2]))  # there are four GPUs
+    send("USR1", repository, job(referee, "run0"))  # its time is nearly up
+    send("TERM", repository, job(referee, "run1"))  # preempted, with time to go
+    wait_for(lambda: all((folder / run / "half").exists() for run in four[2:]))
+    subprocess.run(["scontrol", "requeue", job(referee, "run2")], check=True)
+    os.kill(process(job(referee, "run4"), 1), signal.SIGUSR1)  # only one of the processes hears it
+    wait_for(lambda: "Stopped by SIGTERM" in logs(repository, job(referee, "run2")))
+    held.unlink()
+    watched = referee("runs", "watch")
+    assert watched.returncode == 0, watched.stdout + watched.stderr + logs(repository)
+    assert "4 done" in watched.stdout
+    for run in four:
+        assert bits(folder / run) == bits(two_at_home / run)
+        said = logs(repository, job(referee, run))
+        assert said.count("at step 21 of 50") == 2  # both processes, at one step
+        assert said.count("Starting with JobEnvironment") == 4
+        assert said.count("Requeued job") == (0 if run == "run2" else 1)  # by the first, or the scheduler

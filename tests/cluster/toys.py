@@ -46,7 +46,7 @@ from torch import nn
 
 from common.errors import DataError
 from common.records import Score
-from common.training import State, fit, sgd_step
+from common.training import State, distributed, fit, sgd_step
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ def train(config, run):
     if config.fail:
         raise DataError("toys: could not be reached.")
     model = build(config)
+    while (HERE / "hold-start").exists() and distributed.rank() == 1:  # the first waits for it, in `fit`
+        (run.directory / "starting").touch()
+        time.sleep(0.02)
     sgd = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=0.9)
     state = State(model, {"sgd": sgd}, torch.Generator().manual_seed(config.seed))
     x_ND = torch.randn(20, 3, generator=torch.Generator().manual_seed(3))
