@@ -12,7 +12,7 @@ from typing import Any
 
 from common.errors import nearest
 from referee.documents import Path_, Problem, Tree, parse_yaml, read_text
-from referee.schema import OrderingClaim, ProjectFile, ValueClaim, find_metric
+from referee.schema import Compute, OrderingClaim, ProjectFile, ValueClaim, find_metric
 
 
 def load_project(path: Path, shown: str | None = None) -> ProjectFile:
@@ -39,12 +39,14 @@ def check_module(
     presets: Mapping[str, Iterable[str]],
     probes: Iterable[str],
     shown: str = "project.yaml",
+    text: str = "",
 ) -> list[Problem]:
     """What the file names and the paper's module does not have (rule PRJ-013).
 
     Args:
         presets: preset -> names of its runs, as in the module's `PRESETS`.
         probes: the names in the module's `PROBES`.
+        text: the file's, for the lines.
     """
     found: list[Problem] = []
 
@@ -62,6 +64,8 @@ def check_module(
                 hint = nearest(run, known)
                 missing(f"{what}: preset '{preset}' has no run '{run}'.{hint} Runs: {', '.join(known)}.")
 
+    if project.compute is not None:
+        found += check_needs(project.compute, presets, shown, text)
     for claim in project.claims:
         if isinstance(claim, ValueClaim):
             check(f"claim '{claim.id}'", claim.preset, [claim.run])
@@ -75,6 +79,21 @@ def check_module(
         if name not in offered:
             missing(f"probes: the paper's module offers no probe '{name}'.{nearest(name, offered)}")
     return found
+
+
+def check_needs(compute: Compute, presets: Iterable[str], shown: str, text: str = "") -> list[Problem]:
+    """Presets that `compute` names and the paper's module does not have (rule PRJ-013)."""
+    unknown = [preset for preset in compute.presets if preset not in presets]
+    if not unknown:
+        return []
+    tree = Tree(shown, "PRJ")
+    tree.value(tree.compose(text), ())
+    for preset in unknown:
+        has = f"{nearest(preset, presets)} Presets: {', '.join(presets)}."
+        tree.problem(
+            ("compute", "presets", preset), "013", f"compute: the paper's module has no preset '{preset}'.{has}"
+        )
+    return tree.problems
 
 
 def _contradictions(data: dict[str, Any], tree: Tree) -> None:

@@ -77,6 +77,24 @@ def alone_in(directory: Path, who: str = "", patience_s: float = 0.0) -> Iterato
             lock.truncate(0)
 
 
+@contextlib.contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Meanwhile no other process that asks has this file's lock; waits until it is free. See `alone_in`."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+
+
 def is_occupied(directory: Path) -> bool:
     """Whether a process works in a run's folder now; always False where there is no such lock."""
     return is_locked(lock_file(directory))

@@ -8,9 +8,9 @@ A call leaves a folder `runs/.calls/<UTC time>-<four digits>/`:
     cancelled      is there when the call was cancelled
 
 What became of a run is judged by what is on the disk. A record of the same settings and code in its folder: done.
-Otherwise the scheduler's queue says whether it waits or works; what is in neither has failed. Where the queue does not
-answer, the run's lock and the age of its log say whether somebody works on it. Nothing is asked of the scheduler's
-accounting, which many clusters do not have.
+Otherwise the scheduler's queue says whether it waits or works; what is in neither has failed, unless its log says that
+it was cancelled. Where the queue does not answer, the run's lock and the age of its log say whether somebody works on
+it. Nothing is asked of the scheduler's accounting, which many clusters do not have.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -33,10 +34,18 @@ from common.errors import RecordError, UserError, nearest
 from common.records import Record, write_text
 from referee.locks import is_locked, is_occupied
 from referee.project import UsageError, find_root
+from referee.words import number_of
 
 CALLS = ".calls"
 FRESH_S = 120.0  # a log that was written to so recently belongs to a job that works
 LAST_LINES = 5
+LEFT = "it is left to the scheduler, which says: "
+"""What a job says that was stopped, before the state that the scheduler says it is in."""
+ENDED = (
+    *("BOOT_FAIL", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+    "LAUNCH_FAILED",
+)
+"""SLURM's words for what is over, but for CANCELLED. It remembers such jobs for some minutes."""
 SHOWN_CALLS = 10
 
 Word = Literal["queued", "running", "done", "reused", "failed", "cancelled", "unknown"]
@@ -60,16 +69,18 @@ class Resources:
     gpus: int = 0
     cpus: int = 2
     memory_gb: float | None = None  # None: what the scheduler gives
-    minutes: int = 60
+    minutes: int | None = 60  # at a stretch; None: as long as it takes, on this machine
     processes: int = 1
     partition: str | None = None  # None: the cluster's own
 
     def __str__(self) -> str:
-        parts = [f"{self.gpus} GPU{'s' * (self.gpus > 1)}"] if self.gpus else []
-        parts += [f"{self.cpus} core{'s' * (self.cpus > 1)}"]
+        """As in '2 GPUs, 4 cores for each of 2 processes, 16 GB, at most 8 h at a time'."""
+        parts = [number_of(self.gpus, "GPU")] if self.gpus else []
+        each = f" for each of {self.processes} processes" if self.processes > 1 else ""
+        parts += [number_of(self.cpus, "core") + each]
         parts += [f"{self.memory_gb:g} GB"] if self.memory_gb else []
-        each = f"{self.processes} processes, each with " if self.processes > 1 else ""
-        return f"{each}{', '.join(parts)}, at most {span(60 * self.minutes)} at a time"
+        parts += [f"at most {span(60 * self.minutes)} at a time"] if self.minutes else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -249,12 +260,11 @@ def finished(directory: Path, config: Mapping[str, Any], code_digest: str) -> Re
 
 
 def queue() -> dict[str, dict[int, str]] | None:
-    """What SLURM's queue holds of ours: job name -> place in the array -> its words for the state, and why; None: no
-    answer."""
+    """What SLURM's queue holds of ours, and what was cancelled as long as it remembers: job name -> place in the array
+    -> its words for the state, and why; None: no answer."""
+    asked = ["squeue", "-h", "-r", "--states=all", "-o", "%i|%T|%j|%r"]
     try:
-        done = subprocess.run(
-            ["squeue", "-h", "-r", "-o", "%i|%T|%j|%r"], capture_output=True, text=True, timeout=30, check=True
-        )
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     held: dict[str, dict[int, str]] = {}
@@ -262,9 +272,10 @@ def queue() -> dict[str, dict[int, str]] | None:
         job, _, rest = line.partition("|")
         state, _, rest = rest.partition("|")
         name, _, reason = rest.partition("|")
-        if name.startswith("referee-"):
+        place = job.partition("_")[2] or "0"
+        if name.startswith("referee-") and place.isdecimal() and state not in ENDED:
             why = f" {reason}" if reason not in ("", "None") else ""
-            held.setdefault(name, {})[int(job.partition("_")[2] or 0)] = state + why
+            held.setdefault(name, {})[int(place)] = state + why
     return held
 
 
@@ -289,15 +300,15 @@ def states(call: Call, held: dict[str, dict[int, str]] | None) -> list[State]:
         if entry.reused:
             found.append(State("failed", "its record was there when this was called, and is gone or outdated"))
             continue
-        log, why = call.log(index), ""
+        log, why, there = call.log(index), "", ""
         if call.on == "local":
             begun = index in call.jobs() and index not in ended
-            works = begun and (dispatching or is_occupied(call.directory(entry)))
+            works = begun and (dispatching or carrier(call, index) is not None or is_occupied(call.directory(entry)))
             waits = dispatching and not begun and index not in ended
         elif held is not None:
             there, _, why = held.get(call.job_name, {}).get(index, "").partition(" ")
             works = there in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT")
-            waits = bool(there) and not works
+            waits = bool(there) and there != "CANCELLED" and not works
         else:
             works = is_occupied(call.directory(entry)) or (log is not None and _age(log) < FRESH_S)
             waits = False
@@ -308,15 +319,40 @@ def states(call: Call, held: dict[str, dict[int, str]] | None) -> list[State]:
             found.append(State("queued", ", ".join(part for part in (again, why) if part), log=log))
         elif call.cancelled:
             found.append(State("cancelled", "what it had done is saved" if log else "", log=log))
+        elif there == "CANCELLED" or (log is not None and was_cancelled(log)):
+            found.append(State("cancelled", "by the scheduler" + "; what it had done is saved" * bool(log), log=log))
         elif held is None and call.on != "local":
             found.append(State("unknown", "the scheduler does not answer; nothing is written here", log=log))
+        elif log is None and call.on == "local":
+            found.append(State("failed", "it never began: the process that starts the runs was ended"))
         elif log is None:
-            found.append(State("failed", "it left no log: the scheduler ended it before it began"))
+            found.append(State("failed", "it left no log: the scheduler ended or cancelled it before it began"))
         else:
             last = last_lines(log)
             said = last[-1].removeprefix("referee: ") if last else "it ended without a word"
             found.append(State("failed", said, last=last, log=log))
     return found
+
+
+def carrier(call: Call, index: int) -> int | None:
+    """The process of this machine that carries out a local job; None where it has ended, or its number is another's."""
+    number = call.jobs().get(index, "")
+    if not number.isdecimal():
+        return None
+    try:
+        words = Path(f"/proc/{number}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        if Path("/proc/self").exists():
+            return None
+        asked = ["ps", "-ww", "-o", "command=", "-p", number]  # a system without /proc
+        words = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+    return int(number) if "submitit.local._local" in words and str(call.logs) in words else None
+
+
+def was_cancelled(log: Path) -> bool:
+    """Whether the last that a log says of its job is that somebody cancelled it, by the scheduler's own command."""
+    said = _tail(log).rpartition("Starting with JobEnvironment")[2]
+    return f"{LEFT}CANCELLED" in said or re.search(r"\*\*\* (JOB|STEP) .* CANCELLED AT \S+ \*\*\*", said) is not None
 
 
 def _ended(call: Call) -> list[int]:
@@ -485,7 +521,7 @@ def tell(call: Call, found: Sequence[State]) -> int:
         print(f"What did not finish is queued again by: {call.again()}")
     if words & set(OPEN):
         print(f"Watch: referee runs watch {call.named}   Cancel: referee runs cancel {call.named}")
-    return 1 if "failed" in words else 0
+    return 1 if "failed" in words or ("cancelled" in words and not call.cancelled) else 0
 
 
 # -- The command -------------------------------------------------------------------------------------------------------
@@ -535,7 +571,13 @@ def cancel(call: Call) -> int:
         except (OSError, subprocess.SubprocessError) as error:
             said = getattr(error, "stderr", "") or str(error)
             raise UserError(f"scancel did not take {call.name} off the queue: {said.strip()}") from None
-    print(f"{call.name}: {len(still)} runs cancelled; those that had begun save and stop. Continue: {call.again()}")
+    elif not is_locked(call.dispatcher):  # who would pass it on was killed
+        for index in call.jobs():
+            if (number := carrier(call, index)) is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGTERM)
+    many = number_of(len(still), "run")
+    print(f"{call.name}: {many} cancelled; what had begun saves and stops. Continue: {call.again()}")
     return 0
 
 

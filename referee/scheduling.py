@@ -27,24 +27,28 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from common.digest import code_digest
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 from common.records import Record, write_text
 from referee import cost
 from referee.fetching import absent
-from referee.locks import alone_in
+from referee.locks import LOCKS, alone_in, alone_with
 from referee.planning import Task, parse_seeds, plan
-from referee.project import UsageError, find_project, find_root, paper_names
-from referee.runs import Call, Entry, Resources, all_calls, calls_folder, finished, queue, states, watch_and_tell
+from referee.project import Project, UsageError, find_project, find_root, paper_names
+from referee.running import ASIDE
+from referee.running import _let_go as let_go
+from referee.running import _put_aside as put_aside
+from referee.runs import LEFT, Call, Entry, Resources, all_calls, calls_folder, finished, queue, states, watch_and_tell
 from referee.side_by_side import cores
+from referee.words import number_of
 
 if TYPE_CHECKING:
-    from referee.schema import Compute
+    from referee.schema import Needs
 
 SIGNAL = "USR1"  # what a job gets before its time is up
 NOTICE_S = 90  # seconds before: enough to finish a step and write a checkpoint
 FRUITLESS = 5  # times that a job may be stopped without having got any further
 UNLIMITED = 100_000  # times that a job may come back, as long as it gets further
-WEEK = 7 * 24 * 60  # minutes
+WEEK = 7 * 24 * 60  # minutes; then a job of this machine without a time saves, and goes on
 
 
 # -- Asking ------------------------------------------------------------------------------------------------------------
@@ -58,8 +62,15 @@ def run_command(options: argparse.Namespace, rest: list[str]) -> int:
         print(f"      {note}", flush=True)
     if call is None:
         return 0
-    submit(call)
-    print(f"{call.name}: {len(call.queued)} runs on {call.on}, each with {call.resources}", flush=True)
+    with alone_with(root / options.out / LOCKS / "calls"):  # nobody queues the same at the same moment
+        call, notes = left_alone(call, resume=options.resume)
+        for note in notes:
+            print(f"      {note}", flush=True)
+        if call is None:
+            return 0
+        submit(call, fresh=options.fresh)
+    each = "each with" if len(call.queued) > 1 else "with"
+    print(f"{call.name}: {number_of(len(call.queued), 'run')} on {call.on}, {each} {call.resources}", flush=True)
     if options.detach:
         print(f"Watch: referee runs watch {call.named}   Cancel: referee runs cancel {call.named}")
         return 0
@@ -92,51 +103,63 @@ def prepare(root: Path, options: argparse.Namespace, overrides: list[str]) -> tu
         project = find_project(root, paper)
         tasks += plan(project, preset, only=only, overrides=overrides, seeds=seeds, out=Path(options.out))
         digests[paper] = code_digest(project.paper_file)
-    entries = [_entry(root, task, digests[task.project]) for task in tasks]
+    entries = [_entry(root, task, digests[task.project], fresh=options.fresh) for task in tasks]
     resources = _resources(root, papers, preset, options)
-    at_a_time = options.array or (_room_here(resources) if options.on == "local" else 256)
-    folder = calls_folder(root, options.out) / _new_name(calls_folder(root, options.out))
-    busy = _busy(root, options.out)
-    there = {entry.directory: busy[entry.directory] for entry in entries if entry.directory in busy}
-    if there and not options.resume:
-        directory, call_name = next(iter(there.items()))
-        raise UsageError(
-            f"run: {directory} is queued or running already, in {call_name}"
-            + (f", and {len(there) - 1} more" if len(there) > 1 else "")
-            + ". --resume leaves those alone and submits the rest; 'referee runs cancel' takes them off the queue."
-        )
-    if options.resume and not there and not any((root / entry.directory).is_dir() for entry in entries):
-        raise UsageError("run: --resume, but none of these runs was ever begun. Leave --resume away to begin.")
-    if there:
-        notes.append(f"queued or running already: {', '.join(e.name for e in entries if e.directory in there)}")
-    planned = [pair for pair in zip(entries, tasks, strict=True) if pair[0].directory not in there]
-    entries = [entry for entry, _ in planned]
-    if reused := [entry.name for entry in entries if entry.reused]:
-        notes.append(f"reused, same settings and code: {', '.join(reused)}")
-    if all(entry.reused for entry in entries):
-        notes.append("Nothing to queue: the same command without --on shows the scores.")
-        return None, notes
-    new = [task for entry, task in planned if not entry.reused]
-    if missing := absent(task.config for task in new):
-        need = f"{', '.join(missing)}: 'referee fetch {' '.join(papers)}'"
-        notes.append(f"not on this machine, and jobs without a network will fail for want of {need}")
-    costs = cost.known(root, new)
-    if options.estimate:
-        costs = cost.tried(root, new, costs, overrides, seconds=cost.TRIAL_S, device=options.device)
-    notes += cost.summary(new, costs, resources.minutes)
     call = Call(
-        folder=folder,
+        folder=calls_folder(root, options.out) / _new_name(calls_folder(root, options.out)),
         root=root,
         command=["referee", *options.typed],
         overrides=overrides,
         out=options.out,
         device=options.device if options.device != "auto" else "cuda" if resources.gpus else "cpu",
         on=options.on,
-        at_a_time=at_a_time,
+        at_a_time=options.array or (_room_here(resources) if options.on == "local" else 256),
         resources=resources,
         entries=entries,
     )
-    return call, notes
+    left, said = left_alone(call, resume=options.resume)
+    notes += said
+    entries = left.entries if left else []
+    if options.resume and not _ever_asked_for(call):
+        raise UsageError("run: --resume, but none of these runs was ever begun. Leave --resume away to begin.")
+    if reused := [entry.name for entry in entries if entry.reused]:
+        notes.append(f"reused, same settings and code: {', '.join(reused)}")
+    if left is None or all(entry.reused for entry in entries):
+        notes.append("Nothing to queue: the same command without --on shows the scores.")
+        return None, notes
+    to_be_done = {entry.directory for entry in left.queued}
+    new = [task for entry, task in zip(call.entries, tasks, strict=True) if entry.directory in to_be_done]
+    if missing := absent(task.config for task in new):
+        need = f"{', '.join(missing)}: 'referee fetch {' '.join(papers)}'"
+        notes.append(f"not on this machine, and jobs without a network will fail for want of {need}")
+    costs = cost.known(root, new)
+    if options.estimate:
+        costs = cost.tried(root, new, costs, overrides, seconds=cost.TRIAL_S, device=options.device)
+    notes += cost.summary(new, costs, resources.minutes or WEEK)
+    return left, notes
+
+
+def left_alone(call: Call, *, resume: bool) -> tuple[Call | None, list[str]]:
+    """A call without the runs that other calls have queued already, None if nothing is left; and what to say of them.
+
+    Raises:
+        UsageError: there are such runs, and it was not asked to leave them alone.
+    """
+    busy = _busy(call.root, call.out)
+    there = [entry for entry in call.entries if entry.directory in busy]
+    if not there:
+        return call, []
+    if not resume:
+        raise UsageError(
+            f"run: {there[0].directory} is queued or running already, in {busy[there[0].directory]}"
+            + (f", and {len(there) - 1} more" if len(there) > 1 else "")
+            + ". --resume leaves those alone and submits the rest; 'referee runs cancel' takes them off the queue."
+        )
+    entries = [entry for entry in call.entries if entry not in there]
+    notes = [f"queued or running already: {', '.join(entry.name for entry in there)}"]
+    if not any(not entry.reused for entry in entries):
+        return None, notes
+    return dataclasses.replace(call, entries=entries), notes
 
 
 def _refuse(options: argparse.Namespace, papers: Sequence[str], overrides: Sequence[str]) -> None:
@@ -152,11 +175,6 @@ def _refuse(options: argparse.Namespace, papers: Sequence[str], overrides: Seque
     if options.publish:
         again = shlex.join(["referee", "run", papers[0], "--preset", options.preset, "--publish"])
         raise UsageError(f"run: --publish with --on: once the runs are done, '{again}' takes them as they are.")
-    if options.fresh:
-        raise UsageError(
-            "run: --fresh with --on: runs of the same settings and code are not queued again. Move their folders "
-            "away, or start over on this machine with 'referee run --fresh'."
-        )
     if options.jobs is not None:
         raise UsageError("run: --jobs is for runs without --on; with it, --array says how many at a time.")
     for flag, value in (("gpus", options.gpus), ("cpus", options.cpus), ("processes", options.processes)):
@@ -177,7 +195,7 @@ def _refuse(options: argparse.Namespace, papers: Sequence[str], overrides: Seque
         )
 
 
-def _entry(root: Path, task: Task, digest: str) -> Entry:
+def _entry(root: Path, task: Task, digest: str, *, fresh: bool = False) -> Entry:
     config = json.loads(json.dumps(dataclasses.asdict(task.config)))
     directory = task.directory
     return Entry(
@@ -189,7 +207,7 @@ def _entry(root: Path, task: Task, digest: str) -> Entry:
         directory=directory.relative_to(root).as_posix() if directory.is_relative_to(root) else str(directory),
         config=config,
         code_digest=digest,
-        reused=finished(directory, config, digest) is not None,
+        reused=not fresh and finished(directory, config, digest) is not None,
     )
 
 
@@ -197,8 +215,7 @@ def _resources(root: Path, papers: Sequence[str], preset: str, options: argparse
     """What each job gets: what was typed, else the most that any of the papers asks for, else the defaults."""
     wanted: dict[str, Any] = {}
     for paper in papers:
-        compute: Compute | None = find_project(root, paper).load().compute
-        needs = compute.presets.get(preset) if compute else None
+        needs = _needs(find_project(root, paper), preset)
         for name, value in (needs.model_dump(exclude_none=True) if needs else {}).items():
             value = float(value) if name == "memory_gb" else value  # the file's numbers are decimal
             wanted[name] = max(value, wanted.get(name, value))
@@ -215,16 +232,45 @@ def _resources(root: Path, papers: Sequence[str], preset: str, options: argparse
     elif wanted.get("gpus", 0) > 1:
         wanted["processes"] = wanted["gpus"]
     if options.on == "local" and "minutes" not in wanted:
-        wanted["minutes"] = WEEK
+        wanted["minutes"] = None
+    if options.on == "local" and (gpus := wanted.get("gpus", 0)) > (there := _gpus_here()):
+        has = f"has {there}" if there else "has none"
+        said = "" if options.gpus else f" as the project says for '{preset}',"
+        raise UsageError(
+            f"run: {number_of(gpus, 'GPU')} for each run,{said} but this machine {has}. --gpus 0 runs them on its "
+            "processors; on a cluster's login node, --on slurm queues them."
+        )
     return Resources(**wanted)
+
+
+def _needs(project: Project, preset: str) -> "Needs | None":
+    """What a project says that each run of a preset wants.
+
+    Raises:
+        DocumentError: it says so for a preset that there is not.
+    """
+    compute = project.load().compute
+    if compute is None or not compute.presets:
+        return None
+    from referee.documents import DocumentError
+    from referee.loading import check_needs
+
+    path = project.folder / "project.yaml"
+    if wrong := check_needs(compute, project.module().PRESETS, project.shown(path), path.read_text(encoding="utf-8")):
+        raise DocumentError(wrong)
+    return compute.presets.get(preset)
+
+
+def _gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _room_here(resources: Resources) -> int:
     """How many jobs this machine holds at a time."""
     if resources.gpus:
-        import torch
-
-        return max(1, torch.cuda.device_count() // resources.gpus)
+        return _gpus_here() // resources.gpus
     return max(1, cores() // (resources.cpus * resources.processes))
 
 
@@ -246,6 +292,12 @@ def _busy(root: Path, out: str) -> dict[str, str]:
             if state.word in ("queued", "running"):
                 found[entry.directory] = call.name
     return found
+
+
+def _ever_asked_for(call: Call) -> bool:
+    """Whether one of a call's runs was begun, or queued and taken off again before it began."""
+    earlier = {entry.directory for each in all_calls(call.root, call.out) for entry in each.queued}
+    return any(entry.directory in earlier or call.directory(entry).is_dir() for entry in call.entries)
 
 
 def parse_minutes(text: str) -> int:
@@ -274,27 +326,73 @@ def parse_minutes(text: str) -> int:
 # -- Handing over ------------------------------------------------------------------------------------------------------
 
 
-def submit(call: Call) -> None:
+def submit(call: Call, *, fresh: bool = False) -> None:
     """Write the call down and hand its runs over.
 
+    Args:
+        fresh: first put aside what the runs have left; it goes when their successors have finished.
+
     Raises:
-        UserError: the scheduler refuses; the message has its own words, and nothing is left of the call.
+        UserError: the scheduler refuses; the message has its own words, nothing is left of the call, and what was put
+            aside is back.
+        Occupied: somebody works in the folder of a run that is to start over.
     """
+    tasks = [_task(call, entry) for entry in call.queued] if fresh else []
+    for task in tasks:
+        with alone_in(task.directory):  # nobody else's work is put aside
+            pass
     call.logs.mkdir(parents=True)
     call.save()
-    if call.on == "local":
-        _start_dispatcher(call)
-        return
+    bases = {_base(task): [each for each in tasks if _base(each) == _base(task)] for task in tasks}
+    for base, of in bases.items():
+        if aside := put_aside(base, of):
+            print(f"      kept in {_shown(base / ASIDE)} until their successors have finished: {', '.join(aside)}")
+    try:
+        _start_dispatcher(call) if call.on == "local" else _queue(call)
+    except UserError:
+        for base, of in bases.items():
+            _put_back(base, of)
+        raise
+
+
+def _task(call: Call, entry: Entry) -> Task:
+    directory = call.directory(entry)
+    return Task(entry.project, entry.preset, entry.run, entry.seed, entry.own, entry.config, directory)
+
+
+def _put_back(base: Path, tasks: Sequence[Task]) -> None:
+    """Undo `put_aside`."""
+    for task in tasks:
+        aside = base / ASIDE / task.name
+        for path in aside.iterdir() if aside.is_dir() else ():
+            task.directory.mkdir(parents=True, exist_ok=True)
+            path.rename(task.directory / path.name)
+        let_go(base, task.name)
+
+
+def _base(task: Task) -> Path:
+    """The folder of all runs of a preset."""
+    return task.directory.parent if task.own else task.directory.parent.parent
+
+
+def _shown(path: Path) -> str:
+    """A path from where the user stands."""
+    return os.path.relpath(path)
+
+
+def _queue(call: Call) -> None:
+    """Hand a call's runs to SLURM."""
     submitit = _submitit()
     resources = call.resources
+    minutes = resources.minutes or WEEK  # always said, on a cluster
     parameters: dict[str, Any] = {
         "job_name": call.job_name,
-        "time": resources.minutes,
+        "time": minutes,
         "nodes": 1,
         "ntasks_per_node": resources.processes,
         "cpus_per_task": resources.cpus,
         "array_parallelism": call.at_a_time,
-        "signal_delay_s": min(NOTICE_S, 20 * resources.minutes),
+        "signal_delay_s": min(NOTICE_S, 20 * minutes),
         "stderr_to_stdout": True,
         # The scheduler may take the jobs off a node and bring them back, and begins them where `projects` lies.
         "additional_parameters": {"requeue": True, "chdir": str(call.root)},
@@ -352,7 +450,9 @@ class Job:
     def __call__(self) -> None:
         """Carry the run to its record.
 
-        A mistake of the user's ends the job with its message, as on the command line; SystemExit, with status 1.
+        A mistake of the user's ends the job with its message, as on the command line; SystemExit, with status 1. Of
+        several processes that are asked to make room some may end before the others have heard of it; who then finds
+        them gone has been asked, too.
         """
         import submitit
 
@@ -367,25 +467,28 @@ class Job:
         number = getattr(signal, f"SIG{SIGNAL}")
         queue_again = signal.getsignal(number)  # submitit's: writes `checkpoint()` down and asks the scheduler
         saved = _last_saved(call.directory(entry))
-        from common.training.stop import Interrupted
-
+        heard: list[int] = []
         try:
-            with _signals_stop():
+            with _signals_stop(heard):
                 if call.cancelled:  # before there was anybody to hear the signal
                     raise _Stop("Stopped before it began.")
                 record, reused = carry_out(call, entry, f"job {environment.job_id}", environment.global_rank)
-        except (Interrupted, _Stop) as stopped:
+        except (UserError, _Stop) as stopped:
+            from common.training.stop import Interrupted
+
+            if not isinstance(stopped, (Interrupted, _Stop)) and not (heard and isinstance(stopped, ProcessError)):
+                print(f"referee: {stopped}", file=sys.stderr, flush=True)
+                sys.exit(1)
             print(f"referee: {entry.name}: {stopped}", file=sys.stderr, flush=True)
             if environment.global_rank != 0:
                 return  # the first of the processes asks, for all
             self.fruitless = 0 if _last_saved(call.directory(entry)) != saved else self.fruitless + 1
             self._come_back(call, entry, environment, queue_again, number)
-        except UserError as error:
-            print(f"referee: {error}", file=sys.stderr, flush=True)
-            sys.exit(1)
         else:
             if environment.global_rank == 0:
                 _note_used(call, self.index)
+                task = _task(call, entry)
+                let_go(_base(task), task.name)
                 print(f"{entry.name}: {'reused' if reused else f'{record.wall_s:.0f} s'}", flush=True)
 
     def _come_back(self, call: Call, entry: Entry, environment: Any, queue_again: Any, number: int) -> None:
@@ -396,7 +499,7 @@ class Job:
         if self.fruitless >= FRUITLESS:
             print(
                 f"referee: {entry.name}: stopped {self.fruitless} times without having got any further. It may take "
-                f"more time at a stretch than the {call.resources.minutes} minutes it gets: queue it again with a "
+                f"more time at a stretch than it gets ({call.resources}): queue it again with a "
                 f"longer --time. What it has done is saved.",
                 file=sys.stderr,
                 flush=True,
@@ -404,7 +507,7 @@ class Job:
             sys.exit(1)
         # The scheduler may have queued it already, or somebody may have cancelled it by the scheduler's own command.
         if call.on == "slurm" and (state := _job_state(environment.job_id)) not in ("RUNNING", "UNKNOWN"):
-            print(f"referee: it is left to the scheduler, which says: {state}", file=sys.stderr, flush=True)
+            print(f"referee: {LEFT}{state}", file=sys.stderr, flush=True)
             sys.exit(1)
         try:
             queue_again(number, None)
@@ -468,9 +571,17 @@ def _last_saved(directory: Path) -> int:
 
 
 @contextlib.contextmanager
-def _signals_stop() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 end what is being done, once; training, which hears them first, saves and ends by itself."""
+def _signals_stop(heard: list[int] | None = None) -> Iterator[None]:
+    """SIGTERM and SIGUSR1 end what is being done, once; training, which hears them first, saves and ends by itself.
+
+    Args:
+        heard: receives, at the end, the signals that came, whoever heard them.
+    """
     numbers = [signal.SIGTERM, getattr(signal, f"SIG{SIGNAL}")]
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    os.set_blocking(read, False)
+    others = signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # each signal is a byte
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in numbers:
@@ -483,6 +594,13 @@ def _signals_stop() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(others)
+        os.close(write)
+        with contextlib.suppress(BlockingIOError):
+            came = os.read(read, 64)
+            if heard is not None:
+                heard += [number for number in came if number in numbers]
+        os.close(read)
 
 
 def _job_state(job: str) -> str:
@@ -536,9 +654,10 @@ def dispatch(call: Call) -> None:
                     continue
                 work = waiting.pop(0)
                 executor = submitit.LocalExecutor(folder=call.logs, max_num_timeout=UNLIMITED)
+                minutes = resources.minutes or WEEK
                 executor.update_parameters(
-                    timeout_min=resources.minutes,
-                    signal_delay_s=min(NOTICE_S, 20 * resources.minutes),
+                    timeout_min=minutes,
+                    signal_delay_s=min(NOTICE_S, 20 * minutes),
                     tasks_per_node=resources.processes,
                     gpus_per_node=resources.gpus,
                     visible_gpus=tuple(range(place * resources.gpus, (place + 1) * resources.gpus)),

@@ -182,7 +182,8 @@ def the_module_has_what_is_named(submission: Submission) -> Iterator[Found]:
         yield submission.project.paper_file, 1, f"{answer}; correct it."
         return
     path = submission.at("project.yaml")
-    for problem in check_module(submission.file, answer.presets, answer.probes, path.name):
+    text = submission.text(path)
+    for problem in check_module(submission.file, answer.presets, answer.probes, path.name, text):
         yield path, problem.line, problem.message
 
 

@@ -163,16 +163,54 @@ def test_what_was_cancelled_is_not_called_failed(call):
     assert words(call, {})[:4] == ["done", "cancelled", "cancelled", "cancelled"]
 
 
+def test_what_the_schedulers_own_command_cancelled_is_not_called_failed(call, monkeypatch, capsys):
+    begins = "submitit INFO (x) - Starting with JobEnvironment(job_id=7_0)\n"
+    log(call, 0, f"{begins}referee: Stopped by SIGTERM.\nreferee: it is left to the scheduler, which says: CANCELLED\n")
+    log(call, 1, f"{begins}slurmstepd-vm: error: *** STEP 7.0 ON vm CANCELLED AT 2027-01-08T10:20:00 ***\n")
+    again = "slurmstepd-vm: error: *** JOB 7 ON vm CANCELLED AT 2027-01-08T10:20:00 DUE TO JOB REQUEUE ***\n"
+    log(call, 2, f"{begins}{again}{begins}referee: toys: could not be reached.\n")
+    finish(call.root, "old")
+    held = {call.job_name: {3: "CANCELLED"}}  # before it began; the queue remembers it for a while
+    found = states(call, held)
+    assert [state.word for state in found] == ["cancelled", "cancelled", "failed", "cancelled", "reused"]
+    assert [state.detail for state in found[:4]] == [
+        "by the scheduler; what it had done is saved",
+        "by the scheduler; what it had done is saved",
+        "toys: could not be reached.",
+        "by the scheduler",
+    ]
+    finish(call.root, "c")
+    monkeypatch.setattr(runs, "queue", lambda: held)
+    assert main(["runs", "collect"]) == 1  # nobody asked for it here
+    said = capsys.readouterr().out
+    assert "– toy laptop a: cancelled, by the scheduler; what it had done is saved" in said
+    assert "What did not finish is queued again by: referee run toy --preset laptop --on slurm --resume" in said
+    log(call, 0, f"{begins}referee: it is left to the scheduler, which says: CANCELLED\n{begins}")  # and came back
+    assert words(call, {call.job_name: {0: "RUNNING"}})[0] == "running"
+    assert words(call, {})[0] == "failed"
+
+
 def test_the_queue_is_read_by_name_and_place(monkeypatch, tmp_path):
     squeue = tmp_path / "squeue"
     name = "referee-20270108-101500-3fa2"
-    lines = f"7_0|RUNNING|{name}|None\n7_12|PENDING|{name}|Resources\n8|PENDING|referee-x|None\n9|RUNNING|else|None\n"
-    squeue.write_text(
-        f"#!/bin/sh\nprintf '{lines}'\n".replace("\n7", "\\n7").replace("\n8", "\\n8").replace("\n9", "\\n9")
-    )
+    rows = [
+        f"7_0|RUNNING|{name}|None",
+        f"7_12|PENDING|{name}|Resources",
+        f"7_[13-14%1]|PENDING|{name}|Resources",
+        f"7_2|CANCELLED|{name}|None",
+        f"7_3|COMPLETED|{name}|None",
+        f"7_4|TIMEOUT|{name}|TimeLimit",
+        "8|PENDING|referee-x|None",
+        "9|RUNNING|else|None",
+    ]
+    (tmp_path / "rows").write_text("\n".join(rows) + "\n")
+    squeue.write_text(f"#!/bin/sh\ncat {tmp_path}/rows\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert runs.queue() == {name: {0: "RUNNING", 12: "PENDING Resources"}, "referee-x": {0: "PENDING"}}
+    assert runs.queue() == {
+        name: {0: "RUNNING", 12: "PENDING Resources", 2: "CANCELLED"},
+        "referee-x": {0: "PENDING"},
+    }
     squeue.write_text("#!/bin/sh\nexit 1\n")
     assert runs.queue() is None
 
@@ -303,6 +341,22 @@ def test_how_far_a_job_is_comes_from_its_last_bar(call):
 )
 def test_spans(seconds, text):
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("resources", "text"),
+    [
+        (Resources(), "2 cores, at most 60 min at a time"),
+        (Resources(cpus=1, minutes=None), "1 core"),
+        (
+            Resources(gpus=9, cpus=4, memory_gb=16, minutes=480, processes=9),
+            "9 GPUs, 4 cores for each of 9 processes, 16 GB, at most 8 h at a time",
+        ),
+        (Resources(cpus=1, processes=2), "1 core for each of 2 processes, at most 60 min at a time"),
+    ],
+)
+def test_resources_in_words(resources, text):
+    assert str(resources) == text
 
 
 # -- Locks -------------------------------------------------------------------------------------------------------------

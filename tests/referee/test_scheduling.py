@@ -6,16 +6,19 @@ import shlex
 import signal
 import stat
 import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from common.errors import UserError
+from common.errors import ProcessError, UserError
 from common.training.stop import stop_signals
 from referee import scheduling
 from referee.cli import main
+from referee.locks import alone_in
 from referee.project import UsageError
 from referee.runs import Call, find_call, queue
 from referee.scheduling import Job, carry_out, parse_minutes
@@ -89,12 +92,35 @@ def test_what_is_finished_is_not_queued_and_what_is_queued_is_not_queued_twice(t
     assert queue() == {find_call(there, None).job_name: {0: "PENDING Resources"}}
     assert main(RUN) == 2
     assert "runs/toy/laptop/k1 is queued or running already" in capsys.readouterr().err
+    assert main([*RUN, "--only", "k1", "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert "queued or running already: toy laptop k1" in said
+    assert "Nothing to queue" in said
     assert main([*RUN, "--resume"]) == 0  # k50 is in no queue and has no record
     said = capsys.readouterr().out
     assert "queued or running already: toy laptop k1" in said
     assert [entry.run for entry in find_call(there, None).queued] == ["k50"]
     assert main(["run", "toy", "--preset", "laptop", "--only", "k5", "--on", "slurm"]) == 0
     assert "Nothing to queue: " in capsys.readouterr().out
+
+
+def test_two_calls_at_the_same_moment_queue_a_run_once(there, cluster):
+    """Both have looked into the queue before either of them submits."""
+    sbatch = f"sleep 0.5; echo Submitted batch job 7; {shlex.quote(sys.executable)} {cluster / 'note.py'}"
+    (cluster / "sbatch").write_text(f"#!/bin/sh\n{sbatch}\n")
+    note = f"""
+from pathlib import Path
+call = max(Path("runs/.calls").glob("*/call.json")).parent.name
+Path({str(cluster / 'queue')!r}).write_text("".join(f"7_{{i}}|PENDING|referee-{{call}}|None\\n" for i in range(3)))
+"""
+    (cluster / "note.py").write_text(note)
+    here = {**os.environ, "PYTHONPATH": str(Path(scheduling.__file__).parents[1])}
+    command = [sys.executable, "-m", "referee", *RUN]
+    both = [subprocess.Popen(command, cwd=there, env=here, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [each.communicate(timeout=120)[1] for each in both]
+    assert sorted(each.returncode for each in both) == [0, 2], said
+    assert "runs/toy/laptop/k1 is queued or running already" in "".join(said)
+    assert len(list(there.glob("runs/.calls/*/jobs.json"))) == 1
 
 
 def test_seeds_and_settings_go_to_folders_of_their_own(there, cluster):
@@ -155,6 +181,77 @@ def test_what_the_scheduler_refuses_is_said_in_its_words_and_leaves_nothing(ther
     assert not list(there.glob("runs/.calls/*"))
 
 
+def test_a_preset_that_the_paper_does_not_have_is_named_with_its_line(there, cluster, capsys):
+    path = there / "projects/toy/project.yaml"
+    lines = path.read_text().splitlines()
+    needs = ["compute:", "  hardware: a GPU", "  presets:", "    laptop: {cpus: 3}", "    papre: {gpus: 1}"]
+    path.write_text("\n".join([*lines, *needs]) + "\n")
+    assert main(RUN) != 0
+    assert (
+        f"projects/toy/project.yaml:{len(lines) + 5}: PRJ-013: compute: the paper's module has no preset 'papre'. "
+        "Did you mean 'paper'?"
+    ) in capsys.readouterr().err
+    assert not (there / "runs").exists()
+
+
+def test_gpus_that_this_machine_does_not_have_are_refused(there, cluster, capsys, monkeypatch):
+    monkeypatch.setattr(scheduling, "_gpus_here", lambda: 0)
+    local = ["run", "toy", "--preset", "laptop", "--on", "local", "--detach"]
+    assert main([*local, "--gpus", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "1 GPU for each run, but this machine has none. --gpus 0" in said
+    path = there / "projects/toy/project.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["compute"] = {"hardware": "two GPUs", "presets": {"laptop": {"gpus": 2}}}
+    path.write_text(yaml.safe_dump(content))
+    monkeypatch.setattr(scheduling, "_gpus_here", lambda: 1)
+    assert main(local) == 2
+    assert "2 GPUs for each run, as the project says for 'laptop', but this machine has 1." in capsys.readouterr().err
+    assert not (there / "runs").exists()
+    monkeypatch.setattr(scheduling, "_start_dispatcher", lambda call: None)
+    assert main([*local, "--gpus", "0"]) == 0
+    assert "3 runs on local, each with 2 cores\n" in capsys.readouterr().out  # and no word of a week
+    monkeypatch.setattr(scheduling, "_gpus_here", lambda: 4)
+    assert main([*local, "--only", "k1", "--time", "30"]) == 0
+    said = capsys.readouterr().out
+    assert "1 run on local, with 2 GPUs, 2 cores for each of 2 processes, at most 30 min at a time\n" in said
+    assert find_call(there, None).at_a_time == 2
+
+
+def test_runs_start_over_and_what_they_had_left_stays_until_they_have_finished(there, cluster, job, capsys):
+    both = ["run", "toy", "--preset", "laptop", "--only", "k1", "--seeds", "0,3"]
+    assert main([*both, "--quiet"]) == 0
+    folder = there / "runs/toy/laptop"
+    before = (folder / "k1/record.json").read_text()
+    refusal = "Requested node configuration is not available"
+    works = (cluster / "sbatch").read_text()
+    (cluster / "sbatch").write_text(f"#!/bin/sh\necho 'sbatch: error: {refusal}' >&2\nexit 1\n")
+    fresh = [*both, "--on", "slurm", "--detach", "--fresh"]
+    assert main(fresh) == 1
+    assert (folder / "k1/record.json").read_text() == before  # nothing has happened
+    assert (folder / "k1/seed-3/record.json").exists()
+    assert not (folder / ".before").exists()
+    (cluster / "sbatch").write_text(works)
+    capsys.readouterr()
+    with alone_in(folder / "k1/seed-3"):
+        assert main(fresh) == 1
+    assert "works in" in capsys.readouterr().err
+    assert (folder / "k1/record.json").read_text() == before
+    assert main(fresh) == 0
+    assert "kept in runs/toy/laptop/.before until their successors have finished: k1, k1 seed 3" in (
+        capsys.readouterr().out
+    )
+    call = find_call(there, None)
+    assert [entry.reused for entry in call.entries] == [False, False]
+    assert not list(folder.glob("k1/**/record.json"))
+    assert (folder / ".before/k1/record.json").read_text() == before
+    Job(str(call.folder), str(there), 1)()
+    assert (folder / "k1/seed-3/record.json").exists()
+    assert [path.name for path in (folder / ".before").iterdir()] == ["k1"]
+    Job(str(call.folder), str(there), 0)()
+    assert not (folder / ".before").exists()
+
+
 def test_without_slurm_it_is_said(there, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(RUN) == 2
@@ -166,7 +263,6 @@ def test_without_slurm_it_is_said(there, tmp_path, monkeypatch, capsys):
     ("flags", "message"),
     [
         (["--publish"], "'referee run toy --preset laptop --publish' takes them as they are"),
-        (["--fresh"], "--fresh with --on"),
         (["--jobs", "2"], "--array says how many at a time"),
         (["--array", "0"], "--array 0: at least one"),
         (["--gpus", "-1"], "--gpus -1: at least 0"),
@@ -248,8 +344,13 @@ def test_cancelling_takes_the_jobs_off_the_queue_by_name(there, cluster, capsys)
     (cluster / "queue").write_text("")
     capsys.readouterr()
     assert main(["runs", "collect"]) == 0  # it was wanted so
-    assert "3 cancelled" in capsys.readouterr().out
-    assert main(["runs", "cancel"]) == 0
+    said = capsys.readouterr().out
+    assert "3 cancelled" in said
+    assert f"queued again by: referee {shlex.join(RUN)} --resume" in said
+    assert main([*RUN, "--resume"]) == 0  # though none has begun
+    assert find_call(there, None).name != call.name
+    capsys.readouterr()
+    assert main(["runs", "cancel", call.name]) == 0
     assert "nothing of it waits or runs" in capsys.readouterr().out
 
 
@@ -380,6 +481,32 @@ def test_only_the_first_of_several_processes_asks(job, monkeypatch):
     monkeypatch.setenv("SLURM_PROCID", "1")
     job()
     assert job.asked == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_was_asked_to_stop_and_finds_the_others_gone_comes_back(job, monkeypatch, rank):
+    """The others may have heard the signal before training, where this one was in it already and waited for them."""
+
+    def carry(call, entry, who, rank):
+        with stop_signals():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            raise ProcessError("process 1 of 2 ended before the run did")
+
+    monkeypatch.setattr(scheduling, "carry_out", carry)
+    monkeypatch.setenv("SLURM_PROCID", str(rank))
+    job()
+    assert job.asked == [signal.SIGUSR1] * (rank == 0)
+
+
+def test_a_process_whose_others_died_does_not_come_back(job, monkeypatch, capsys):
+    def carry(call, entry, who, rank):
+        raise ProcessError("process 1 of 2 ended before the run did")
+
+    monkeypatch.setattr(scheduling, "carry_out", carry)
+    with pytest.raises(SystemExit, match="1"):
+        job()
+    assert job.asked == []
+    assert capsys.readouterr().err == "referee: process 1 of 2 ended before the run did\n"
 
 
 def test_a_users_mistake_ends_the_job_with_its_message(there, cluster, job, monkeypatch, capsys):
