@@ -4,8 +4,9 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 
-from referee.locks import lock_file
+from referee.locks import is_locked, lock_file
 from tests.cluster.conftest import bits, wait_for
 
 
@@ -77,3 +78,28 @@ def test_a_trial_that_fails_says_why(repository, referee):
     done = referee("cost", "toy", "--preset", "smoke", "--only", "bad", "--seconds", "2")
     assert done.returncode == 0, done.stderr
     assert "unknown: a trial failed: toys: could not be reached." in done.stdout
+
+
+def test_jobs_whose_dispatcher_was_killed_are_seen_and_can_be_cancelled(repository, referee):
+    (repository / "hold").touch()
+    asked = ("run", "toy", "--preset", "smoke", "--only", "a,c", "--on", "local", "--array", "1")
+    assert referee(*asked, "--detach").returncode == 0
+    folder = repository / "runs/toy/smoke/a"
+    wait_for((folder / "half").exists)
+    (call,) = repository.glob("runs/.calls/*")
+    dispatchers = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.read_bytes().split(b"\0")[1:4] == [b"-m", b"referee.scheduling", str(call).encode()]
+    ]
+    os.kill(*dispatchers, signal.SIGKILL)
+    wait_for(lambda: not is_locked(call / "dispatcher"))
+    assert states(referee) == ["running", "failed"]  # c never began
+    again = referee(*asked, "--resume", "--only", "a")
+    assert "queued or running already: toy smoke a" in again.stdout
+    cancelled = referee("runs", "cancel")
+    assert cancelled.returncode == 0
+    assert "1 run cancelled; what had begun saves and stops" in cancelled.stdout
+    wait_for(lambda: states(referee) == ["cancelled", "cancelled"])
+    assert "Stopped by SIGTERM at step 21 of 50" in next(call.glob("logs/*.out")).read_text()
+    assert (folder / "checkpoint.pt").exists()

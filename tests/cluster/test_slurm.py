@@ -134,7 +134,8 @@ def test_a_node_that_dies_gives_its_jobs_back(cluster, repository, referee, held
     assert logs(repository).count("Starting with JobEnvironment") == 2
 
 
-def test_what_is_cancelled_stays_away_until_it_is_asked_for_again(cluster, repository, referee, held, at_home):
+@pytest.mark.parametrize("how", ["referee", "scancel"])
+def test_what_is_cancelled_stays_away_until_it_is_asked_for_again(cluster, repository, referee, held, at_home, how):
     command = ("run", "toy", "--preset", "laptop", "--only", "run4,run7", "--on", "slurm", "--array", "1", "--detach")
     referee(*command)
     wait_for((repository / "runs/toy/laptop/run4/half").exists)
@@ -142,11 +143,19 @@ def test_what_is_cancelled_stays_away_until_it_is_asked_for_again(cluster, repos
     assert twice.returncode == 2
     assert "runs/toy/laptop/run4 is queued or running already" in twice.stderr
     assert [each["state"] for each in runs(referee)] == ["running", "queued"]
-    cancelled = referee("runs", "cancel")
-    assert cancelled.returncode == 0, cancelled.stderr
+    if how == "referee":
+        cancelled = referee("runs", "cancel")
+        assert cancelled.returncode == 0, cancelled.stderr
+    else:
+        subprocess.run(["scancel", job(referee, "run4"), job(referee, "run7")], check=True)
     wait_for(lambda: [each["state"] for each in runs(referee)] == ["cancelled", "cancelled"])
     assert "Stopped by SIGTERM at step 21 of 50" in logs(repository)
     assert "Requeued" not in logs(repository)
+    collected = referee("runs", "collect")
+    assert collected.returncode == (0 if how == "referee" else 1)
+    by = "what it had done is saved" if how == "referee" else "by the scheduler; what it had done is saved"
+    assert f"toy laptop run4: cancelled, {by}" in collected.stdout
+    assert "is queued again by: " in collected.stdout
     held.unlink()
     again = referee(*(word for word in command if word != "--detach"), "--resume")
     assert again.returncode == 0, again.stdout + again.stderr
@@ -229,3 +238,19 @@ def test_jobs_of_several_processes_make_room_together_and_end_with_the_same_bits
         assert said.count("at step 21 of 50") == 2  # both processes, at one step
         assert said.count("Starting with JobEnvironment") == 4
         assert said.count("Requeued job") == (0 if run == "run2" else 1)  # by the first, or the scheduler
+
+
+def test_a_process_that_waits_for_one_that_makes_room_comes_back_too(cluster, repository, referee, two_at_home):
+    """The signal finds one process in training already, the other not yet: it ends, and the first loses it."""
+    (repository / "hold-start").touch()
+    asked = referee("run", "toy", "--preset", "laptop", "--only", "run0", *TWO, "--cpus", "1", "--detach")
+    assert asked.returncode == 0, asked.stderr
+    folder = repository / "runs/toy/laptop/run0"
+    wait_for((folder / "starting").exists)
+    wait_for((folder / "metrics.jsonl").exists)  # the first is in `fit`
+    send("USR1", repository, job(referee, "run0"))
+    (repository / "hold-start").unlink()
+    watched = referee("runs", "watch")
+    assert watched.returncode == 0, watched.stdout + watched.stderr + logs(repository)
+    assert bits(folder) == bits(two_at_home / "run0")
+    assert "ended before the run did" in logs(repository)
