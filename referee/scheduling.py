@@ -479,6 +479,10 @@ class Job:
             if not isinstance(stopped, (Interrupted, _Stop)) and not (heard and isinstance(stopped, ProcessError)):
                 print(f"referee: {stopped}", file=sys.stderr, flush=True)
                 sys.exit(1)
+            if isinstance(stopped, ProcessError):
+                stopped = _Stop(
+                    f"Stopped by {signal.Signals(heard[0]).name}, after another process. What was saved is kept."
+                )
             print(f"referee: {entry.name}: {stopped}", file=sys.stderr, flush=True)
             if environment.global_rank != 0:
                 return  # the first of the processes asks, for all

@@ -253,4 +253,4 @@ def test_a_process_that_waits_for_one_that_makes_room_comes_back_too(cluster, re
     watched = referee("runs", "watch")
     assert watched.returncode == 0, watched.stdout + watched.stderr + logs(repository)
     assert bits(folder) == bits(two_at_home / "run0")
-    assert "ended before the run did" in logs(repository)
+    assert "Stopped by SIGUSR1, after another process" in logs(repository)
