@@ -21,7 +21,8 @@ scores are kept, and only it may write. `illustrate` is called in the first proc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ from tqdm import tqdm
 
 from common.errors import ConfigError
 from common.training import distributed
+
+if TYPE_CHECKING:
+    from common.evaluation.features import Features
 
 
 def by_batch(
@@ -96,6 +100,30 @@ def drawn(
     return _shared(
         lambda start, stop, index: draw(stop - start, _generator(seed, index, place)), n, chunk, "chunk", progress
     )
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """A feature extractor whose images are dealt to the processes, a few at a time: what looks at them may be large.
+
+    >>> from common.evaluation.features import raw_pixels
+    >>> Dealt(raw_pixels((1, 2, 2))).name
+    'raw-pixels'
+    """
+
+    features: Features
+    batch_size: int = 100
+
+    @property
+    def name(self) -> str:
+        return self.features.name
+
+    @property
+    def dims(self) -> int:
+        return self.features.dims
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        return by_batch(self.features, codes, batch_size=self.batch_size)
 
 
 def _generator(seed: int, index: int, device: torch.device) -> torch.Generator:

@@ -42,6 +42,7 @@ from common.errors import ConfigError
 from common.evaluation.features import Features, inception, lenet, raw_pixels
 from common.evaluation.frechet import frechet_score
 from common.evaluation.likelihood import mean_score
+from common.evaluation.shards import Dealt, by_batch
 from common.experiment import Run, load_weights
 from common.nn import Denoiser, EpsilonDenoiser, UNet
 from common.records import Score
@@ -221,24 +222,27 @@ def latents(config: Config, n: int) -> Tensor:
     return torch.cat([torch.randn((1, *shape), generator=generator) for _ in range(n)])
 
 
-def draw(config: Config, network: nn.Module, x_T: Tensor, S: int, *, stream: int = 1) -> Tensor:
-    """x_0 of these latents in S steps, (N, C, H, W) on the CPU; another stream is other noise on the way."""
-    device = next(network.parameters()).device
-    denoiser, alpha = denoiser_of(config, network), trajectory(config, S)
-    generator = torch.Generator(device).manual_seed(config.seed + stream)
-    how, found = {"eta": config.eta, "larger": config.larger, "generator": generator}, []
-    for x in x_T.split(config.batch_size):
-        found.append(sample(denoiser, x.to(device), alpha, **how).cpu())
-    return torch.cat(found)
+def draw(config: Config, network: nn.Module, x_T: Tensor, S: int, generator: torch.Generator | None = None) -> Tensor:
+    """x_0 of these latents in S steps: (B, C, H, W)."""
+    how = {"eta": config.eta, "larger": config.larger, "generator": generator}
+    return sample(denoiser_of(config, network), x_T, trajectory(config, S), **how)
 
 
 def reconstruct(config: Config, network: nn.Module, x_0: Tensor) -> Tensor:
-    """Images encoded in S steps and decoded in S steps: (N, C, H, W) on the CPU."""
-    device, lowest, found = next(network.parameters()).device, float(schedule(config)[1]), []
-    denoiser, alpha = denoiser_of(config, network), trajectory(config, config.S)
-    for x in x_0.split(config.batch_size):
-        found.append(sample(denoiser, encode(denoiser, x.to(device), alpha, lowest), alpha).cpu())
-    return torch.cat(found)
+    """Images encoded in S steps and decoded in S steps: (B, C, H, W)."""
+    denoiser, alpha, lowest = denoiser_of(config, network), trajectory(config, config.S), float(schedule(config)[1])
+    return sample(denoiser, encode(denoiser, x_0, alpha, lowest), alpha)
+
+
+@functools.lru_cache(maxsize=2)  # the samples are measured, then shown
+def images(config: Config, network: nn.Module, levels: int, n: int, S: int, *, stream: int = 1) -> Tensor:
+    """What the first n latents become in S steps: codes, uint8 (n, C, H, W); `stream` picks the noise on the way."""
+    x_T = latents(config, n).to(next(network.parameters()).device)
+
+    def codes(x_T: Tensor, generator: torch.Generator) -> Tensor:
+        return Centred(levels).decode(draw(config, network, x_T, S, generator)).cpu()
+
+    return by_batch(codes, x_T, batch_size=config.batch_size, seed=config.seed + stream)
 
 
 def features(config: Config, data: Data) -> Features:
@@ -258,20 +262,14 @@ def latent_distance(x: Tensor, y: Tensor) -> Tensor:
     return own / ((squared.sum() - own.sum()) / (n * (n - 1)))
 
 
-@functools.lru_cache(maxsize=1)  # they are measured, then shown
-def samples(config: Config, network: nn.Module, levels: int) -> Tensor:
-    """The images of the first `config.samples` latents: codes, uint8 (N, C, H, W)."""
-    return Centred(levels).decode(draw(config, network, latents(config, config.samples), config.S))
-
-
 def evaluate(config: Config, network: nn.Module, run: Run) -> list[Score]:
     """Table 1: the Fréchet distance of samples. Table 2: reconstruction errors. Section 5.2: how far latents decide."""
     data = run.uses(load(config.dataset))
-    codes, centred = samples(config, network, data.levels), Centred(data.levels)
+    codes = images(config, network, data.levels, config.samples, config.S)
     how = {"split": "train", "weights": "ema", "protocol": f"weights {config.weights}, {config.spacing} tau"}
     trained_on = data.trainval if data.name == "cifar10" else data.train  # as DDPM was
     resamples = torch.Generator().manual_seed(0)
-    found = [frechet_score(features(config, data), codes, trained_on.x, generator=resamples, **how)]
+    found = [frechet_score(Dealt(features(config, data)), codes, trained_on.x, generator=resamples, **how)]
 
     def score(name: str, unit: str, values: Tensor, protocol: str) -> None:
         run.examples[name] = values
@@ -280,11 +278,15 @@ def evaluate(config: Config, network: nn.Module, run: Run) -> list[Score]:
         )
 
     if n := config.reconstructions:
-        x_0, _ = centred.encode(data.test.x[:n])
-        errors = (reconstruct(config, network, x_0) - x_0) / 2  # of pixels from 0 to 1
-        score("reconstruction_error", "MSE", errors.square().flatten(1).mean(1), f"{config.dataset}, {n} test images")
+        x_0, _ = Centred(data.levels).encode(data.test.x[:n].to(run.device))
+
+        def error(x_0: Tensor) -> Tensor:  # of pixels from 0 to 1
+            return ((reconstruct(config, network, x_0) - x_0) / 2).square().flatten(1).mean(1).cpu()
+
+        errors = by_batch(error, x_0, batch_size=config.batch_size)
+        score("reconstruction_error", "MSE", errors, f"{config.dataset}, {n} test images")
     if n := config.latents:
-        longer = centred.decode(draw(config, network, latents(config, n), config.S_longer, stream=2))
+        longer = images(config, network, data.levels, n, config.S_longer, stream=2)
         protocol = f"{n} latents, against {config.S_longer} steps of the same sampler"
         score("latent_distance", "ratio", latent_distance(codes[:n].float(), longer.float()), protocol)
     return found
@@ -300,19 +302,21 @@ def illustrate(config: Config, network: nn.Module, run: Run) -> None:
     centred = Centred(data.levels)
 
     def picture(x: Tensor, name: str, columns: int) -> None:
-        plotting.image_grid((x + 1) / 2, run.directory / name, columns=columns)
+        plotting.image_grid((x.cpu() + 1) / 2, run.directory / name, columns=columns)
 
-    picture(centred.encode(samples(config, network, data.levels)[:64])[0], "samples.png", 8)
-    x_T = latents(config, 12)
+    drawn = images(config, network, data.levels, config.samples, config.S)
+    picture(centred.encode(drawn[:64])[0], "samples.png", 8)
+    x_T, noise = latents(config, 12).to(run.device), torch.Generator(run.device)
     if config.latents:
         lengths = sorted({min(S, config.S_longer) for S in (10, 20, 50, config.S_longer)})
-        picture(torch.cat([draw(config, network, x_T, S, stream=S) for S in lengths]), "consistency.png", len(x_T))
+        rows = [draw(config, network, x_T, S, noise.manual_seed(config.seed + S)) for S in lengths]
+        picture(torch.cat(rows), "consistency.png", len(x_T))
     if config.eta > 0 or not config.latents:
         return
     a, b = x_T.chunk(2)
     between = torch.stack([slerp(a, b, i / 10) for i in range(11)], 1).flatten(0, 1)
     picture(draw(config, network, between, config.S), "interpolation.png", 11)
-    x_0, _ = centred.encode(data.test.x[:12])
+    x_0, _ = centred.encode(data.test.x[:12].to(run.device))
     picture(torch.cat([x_0, reconstruct(config, network, x_0)]), "reconstruction.png", len(x_0))
 
 

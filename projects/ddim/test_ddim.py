@@ -294,12 +294,21 @@ def test_the_noise_of_the_steps_is_not_the_latents(monkeypatch):
 
 
 def test_images_do_not_depend_on_the_batch_size():
-    network, x_T = network_of(), ddim.latents(SMALL, 7)
-    whole = ddim.draw(SMALL, network, x_T, 5)
-    torch.testing.assert_close(ddim.draw(dataclasses.replace(SMALL, batch_size=3), network, x_T, 5), whole)
-    assert not torch.equal(ddim.draw(dataclasses.replace(SMALL, eta=1.0), network, x_T, 5), whole)
-    assert torch.equal(ddim.draw(SMALL, network, x_T, 5, stream=2), whole)
-    one, other = (ddim.draw(dataclasses.replace(SMALL, eta=1.0), network, x_T, 5, stream=i) for i in (1, 2))
+    network = network_of()
+    whole = ddim.images(SMALL, network, 17, 7, 5)
+    assert whole.shape == (7, 1, 8, 8)
+    assert torch.equal(ddim.images(dataclasses.replace(SMALL, batch_size=3), network, 17, 7, 5), whole)
+    assert torch.equal(ddim.images(SMALL, network, 17, 7, 5, stream=2), whole)
+    noisy = dataclasses.replace(SMALL, eta=1.0)
+    one, other = (ddim.images(noisy, network, 17, 7, 5, stream=stream) for stream in (1, 2))
+    assert not torch.equal(one, whole)
+    assert not torch.equal(one, other)
+
+
+def test_every_batch_meets_noise_of_its_own(monkeypatch):
+    config = dataclasses.replace(SMALL, eta=1.0, batch_size=1)
+    monkeypatch.setattr(ddim, "latents", lambda config, n: noise(1, 1, 8, 8).expand(n, 1, 8, 8))
+    one, other = ddim.images(config, network_of(config), 17, 2, 5)
     assert not torch.equal(one, other)
 
 
@@ -349,9 +358,8 @@ def test_latents_meet_other_noise_on_the_longer_way(tmp_path):
     config = dataclasses.replace(SMALL, eta=1.0, latents=5)
     network, run = network_of(config, torch.float32), run_in(tmp_path, config)
     ddim.evaluate(config, network, run)
-    x_T = ddim.latents(config, 5)
-    x = Centred(17).decode(ddim.draw(config, network, ddim.latents(config, 80), 5))[:5]
-    same, other = (Centred(17).decode(ddim.draw(config, network, x_T, 10, stream=stream)) for stream in (1, 2))
+    x = ddim.images(config, network, 17, 80, 5)[:5]
+    same, other = (ddim.images(config, network, 17, 5, 10, stream=stream) for stream in (1, 2))
     torch.testing.assert_close(run.examples["latent_distance"], latent_distance(x.float(), other.float()))
     assert not torch.equal(same, other)
 
@@ -363,7 +371,7 @@ def test_samples_are_compared_with_what_the_network_was_trained_on(tmp_path, mon
     few = {"train": 10, "val": 5, "test": 7}
     splits = {split: Split(getattr(data, split).x[:n]) for split, n in few.items()}
     monkeypatch.setattr(ddim, "load", lambda _: dataclasses.replace(data, name=name, **splits))
-    monkeypatch.setattr(ddim, "samples", lambda *_: torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+    monkeypatch.setattr(ddim, "images", lambda *_: torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
     monkeypatch.setattr(ddim, "frechet_score", lambda features, codes, reference, **_: seen.append(len(reference)))
     ddim.evaluate(SMALL, network_of(SMALL, torch.float32), run_in(tmp_path, SMALL))
     assert seen == [n]

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from common.errors import ConfigError
-from common.evaluation.shards import by_batch, drawn
+from common.evaluation.features import raw_pixels
+from common.evaluation.shards import Dealt, by_batch, drawn
 
 X = torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
 
@@ -47,6 +48,19 @@ def test_samples_are_the_same_whatever_their_number():
     assert torch.equal(drawn(sample, 6, chunk=3, seed=1), found[:6])
     assert len(found.unique(dim=0)) == 10
     assert not torch.equal(drawn(sample, 10, chunk=3, seed=2), found)
+
+
+def test_features_that_are_dealt_out_are_the_same_under_the_same_name(monkeypatch):
+    codes, pixels, sizes = torch.arange(11 * 4, dtype=torch.uint8).view(11, 1, 2, 2), raw_pixels((1, 2, 2)), []
+    monkeypatch.setattr(type(pixels), "__call__", spied(type(pixels).__call__, sizes))
+    dealt = Dealt(pixels, batch_size=4)
+    assert torch.equal(dealt(codes), codes.flatten(1).double() / 255)
+    assert sizes == [4, 4, 3]
+    assert (dealt.name, dealt.dims) == (pixels.name, pixels.dims)
+
+
+def spied(call, sizes):
+    return lambda self, codes: (sizes.append(len(codes)), call(self, codes))[1]
 
 
 @pytest.mark.parametrize(
