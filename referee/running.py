@@ -15,12 +15,13 @@ from typing import Any, TextIO
 from common.errors import DataError, UserError, nearest
 from common.records import Record, folder_seed, results
 from referee.locks import alone_in
+from referee.memory import KEPT, noting_memory
 from referee.planning import Task, naming, parse_seeds, plan
 from referee.planning import folder as folder_of
 from referee.project import Project, UsageError, find_project, find_root, paper_names
 from referee.side_by_side import cores, side_by_side
 
-PUBLISHED = ("record.json", "config.json", "metrics.jsonl", "examples.safetensors")  # and pictures
+PUBLISHED = ("record.json", "config.json", "metrics.jsonl", "examples.safetensors", KEPT)  # and pictures
 OF_OTHER_SEEDS = ("record.json", "config.json", "metrics.jsonl")  # git stays small: the rest is for the own seed alone
 PICTURES = (".png", ".svg")
 MAX_PUBLISHED = 20 * 1024 * 1024  # bytes a file: the repository is no store for large weights
@@ -154,7 +155,11 @@ def run(
         for task in tasks:
             if progress:
                 print(f"      {task.name}", flush=True)
-            with alone_in(task.directory) if distributed.is_main() else contextlib.nullcontext(), naming(task):
+            with contextlib.ExitStack() as around:
+                if distributed.is_main():
+                    around.enter_context(alone_in(task.directory))
+                    around.enter_context(noting_memory(task.directory, place))
+                around.enter_context(naming(task))
                 result = execute(
                     paper, project.name, label, task.run, task.config, task.directory, place, progress=progress
                 )
@@ -197,7 +202,7 @@ def _execute_here(root: Path, task: Task, progress: bool) -> tuple[Record, bool]
     from common.experiment import execute
 
     paper, place = find_project(root, task.project).module(), torch.device("cpu")
-    with alone_in(task.directory), naming(task):
+    with alone_in(task.directory), naming(task), noting_memory(task.directory, place):
         return execute(
             paper, task.project, task.preset, task.run, task.config, task.directory, place, progress=progress
         )

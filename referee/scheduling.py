@@ -32,6 +32,7 @@ from common.records import Record, write_text
 from referee import cost
 from referee.fetching import absent
 from referee.locks import LOCKS, alone_in, alone_with
+from referee.memory import noting_memory
 from referee.planning import Task, parse_seeds, plan
 from referee.project import Project, UsageError, find_project, find_root, paper_names
 from referee.running import ASIDE
@@ -135,7 +136,7 @@ def prepare(root: Path, options: argparse.Namespace, overrides: list[str]) -> tu
     costs = cost.known(root, new)
     if options.estimate:
         costs = cost.tried(root, new, costs, overrides, seconds=cost.TRIAL_S, device=options.device)
-    notes += cost.summary(new, costs, resources.minutes or WEEK)
+    notes += cost.summary(new, costs, resources.minutes or WEEK, overrides=overrides, only=options.only is not None)
     return left, notes
 
 
@@ -490,7 +491,6 @@ class Job:
             self._come_back(call, entry, environment, queue_again, number)
         else:
             if environment.global_rank == 0:
-                _note_used(call, self.index)
                 task = _task(call, entry)
                 let_go(_base(task), task.name)
                 print(f"{entry.name}: {'reused' if reused else f'{record.wall_s:.0f} s'}", flush=True)
@@ -551,19 +551,11 @@ def carry_out(call: Call, entry: Entry, who: str, rank: int) -> tuple[Record, bo
 
     place = distributed.start(pick_device(call.device))
     # A job that comes back may be faster than the end of the one that it was.
-    with alone_in(task.directory, who, patience_s=60.0) if rank == 0 else contextlib.nullcontext():
+    with contextlib.ExitStack() as around:
+        if rank == 0:
+            around.enter_context(alone_in(task.directory, who, patience_s=60.0))
+            around.enter_context(noting_memory(task.directory, place))
         return execute(project.module(), task.project, task.preset, task.run, task.config, task.directory, place)
-
-
-def _note_used(call: Call, index: int) -> None:
-    """Keep the most memory that this process, and its GPU, needed, for those who ask what such a run takes."""
-    import resource
-
-    import torch
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
-    gpu = round(torch.cuda.max_memory_allocated() / 1e6) if call.device.startswith("cuda") else None
-    write_text(call.folder / "used" / f"{index}.json", json.dumps({"memory_mb": round(peak), "gpu_mb": gpu}) + "\n")
 
 
 def _last_saved(directory: Path) -> int:

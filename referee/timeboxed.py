@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from referee.memory import noting_memory
 from referee.project import Project, UsageError, find_project, find_root
 
 
@@ -73,7 +74,7 @@ def run(root: Path, wanted: Sequence[str], *, seconds: float, device: str) -> di
         print(f"{label}: {left:.0f} s left", flush=True)
         done[folder] = False
         try:
-            with _at_most(left):
+            with _at_most(left), noting_memory(folder, place):
                 record, reused = execute(project.module(), project.name, preset, name, config, folder, place)
         except Exception as error:  # whatever it is, the runs after it have nothing to do with it
             print(f"{label}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)

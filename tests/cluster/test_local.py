@@ -70,8 +70,14 @@ def test_what_nobody_knows_is_tried(repository, referee):
     assert run["estimate"]
     assert run["seconds"] > 100
     assert run["memory_mb"] > 50
-    assert re.match(r"estimate: 2 s tried on this machine: .+; evaluation is not in it", run["source"])
-    assert not (repository / "runs").exists()
+    assert re.match(r"estimate: 2 s tried on .+, 20\d\d-\d\d-\d\d; evaluation is not included", run["source"])
+    assert not run["evaluated"]
+    assert not (repository / "runs/toy").exists()
+    again = referee("cost", "toy", "--preset", "smoke", *long)
+    assert "trying" not in again.stderr  # it is kept, and said of every seed
+    assert re.search(r"1 of 1 run known: .+, one after the other, evaluation not included", again.stdout)
+    told = referee("cost", "toy", "--preset", "smoke", *long, "--seeds", "5", "--no-trial", "--format", "json")
+    assert json.loads(told.stdout)["runs"][0]["seconds"] == run["seconds"]
 
 
 def test_a_trial_that_fails_says_why(repository, referee):

@@ -293,7 +293,7 @@ def test_run_then_reuse_then_publish(there: Path, project: Project, capsys: Capt
     assert capsys.readouterr().out.count("reused: same settings and code") == 3
     published = project.results / "laptop"
     names = {p.name for p in (published / "k50").iterdir()}
-    expected = {"record.json", "config.json", "metrics.jsonl", "examples.safetensors", "samples.png"}
+    expected = {"record.json", "config.json", "metrics.jsonl", "examples.safetensors", "samples.png", "memory.json"}
     assert names == expected | {"weights.safetensors"}
     assert {p.name for p in (published / "k1").iterdir()} == expected  # only k50's weights are declared
     assert Record.load(published / "k50") == first

@@ -395,7 +395,7 @@ def test_a_job_carries_its_run_to_the_record_and_says_what_it_needed(there, job)
     job()
     record = json.loads((there / "runs/toy/laptop/k1/record.json").read_text())
     assert record["run"] == "k1"
-    assert json.loads((find_call(there, None).folder / "used/0.json").read_text())["memory_mb"] > 50
+    assert json.loads((there / "runs/toy/laptop/k1/memory.json").read_text())["memory_mb"] > 50
     assert job.asked == []
 
 
