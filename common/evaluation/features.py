@@ -110,14 +110,14 @@ def inception() -> Features:
     images of any size; it resizes them as the published FID does.
 
     Raises:
-        ConfigError: torch-fidelity is not installed, or could not get its weights.
+        ConfigError: torch-fidelity or its torchvision is missing or does not fit torch; it could not get its weights.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except ImportError as error:
+    except Exception as error:  # torchvision, which it imports, raises RuntimeError and others where it does not fit
         raise ConfigError(
-            f"the FID needs torch-fidelity, which cannot be imported here ({error}). In the repository's folder: "
-            "pip install -e '.[fid]'"
+            "the FID needs torch-fidelity, with a torchvision that fits torch, and it cannot be imported here "
+            f"({str(error) or type(error).__name__}). In the repository's folder: pip install -e '.[fid]'"
         ) from None
     try:
         network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval()

@@ -136,6 +136,21 @@ def test_without_torch_fidelity_one_message_says_what_to_install(monkeypatch: py
         inception()
 
 
+def test_where_torchvision_does_not_fit_torch_one_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = types.ModuleType("torch_fidelity")
+    package.__path__ = []
+    module = types.ModuleType("torch_fidelity.feature_extractor_inceptionv3")
+
+    def broken(name: str) -> object:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    module.__getattr__ = broken  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "torch_fidelity", package)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with pytest.raises(ConfigError, match=r"torchvision that fits torch.*::nms does not exist.*pip install"):
+        inception()
+
+
 def test_inception_is_called_as_torch_fidelity_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Network(torch.nn.Module):
         def __init__(self, name: str, features_list: list[str]) -> None:
