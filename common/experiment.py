@@ -142,7 +142,8 @@ def execute(
         scores = measure(paper.evaluate, config, model, run)
         run.timings_s["evaluate"] = time.perf_counter() - start
         if main:  # the other processes have nothing left to add
-            paper.illustrate(config, model, run)
+            with distributed.alone():
+                paper.illustrate(config, model, run)
             _save_weights(model, directory / WEIGHTS)
             examples = {k: v.double().cpu().numpy() for k, v in run.examples.items()}
             records.write_examples(directory, examples)

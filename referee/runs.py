@@ -173,10 +173,10 @@ class Call:
     def note_jobs(self, jobs: Mapping[int, str]) -> None:
         write_text(self.folder / "jobs.json", json.dumps(jobs, indent=1) + "\n")
 
-    def log(self, index: int) -> Path | None:
-        """What a job wrote, None before it has begun."""
+    def log(self, index: int, process: int = 0) -> Path | None:
+        """What a job's process wrote, None before it has begun."""
         job = self.jobs().get(index)
-        path = self.logs / f"{job}_0_log.out"
+        path = self.logs / f"{job}_{process}_log.out"
         return path if job and path.exists() else None
 
     def save(self) -> None:
@@ -329,6 +329,9 @@ def states(call: Call, held: dict[str, dict[int, str]] | None) -> list[State]:
             found.append(State("failed", "it left no log: the scheduler ended or cancelled it before it began"))
         else:
             last = last_lines(log)
+            gone = re.search(r"^referee: process(?:es)? (\d+).* ended before", "\n".join(last), re.M)
+            if gone and (other := call.log(index, int(gone[1]))) and (words := last_lines(other)):
+                log, last = other, words  # the first only says that it lost that one, which says why
             said = last[-1].removeprefix("referee: ") if last else "it ended without a word"
             found.append(State("failed", said, last=last, log=log))
     return found

@@ -152,7 +152,7 @@ def left_alone(call: Call, *, resume: bool) -> tuple[Call | None, list[str]]:
         return call, []
     if not resume:
         raise UsageError(
-            f"run: {there[0].directory} is queued or running already, in {busy[there[0].directory]}"
+            f"run: {_shown(call.directory(there[0]))} is queued or running already, in {busy[there[0].directory]}"
             + (f", and {len(there) - 1} more" if len(there) > 1 else "")
             + ". --resume leaves those alone and submits the rest; 'referee runs cancel' takes them off the queue."
         )
@@ -582,7 +582,7 @@ def _signals_stop(heard: list[int] | None = None) -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
-        raise _Stop(f"Stopped by {signal.Signals(number).name} outside training, which is saved.")
+        raise _Stop(f"Stopped by {signal.Signals(number).name} outside training; what was trained is saved.")
 
     before = {number: signal.signal(number, stop) for number in numbers}
     try:

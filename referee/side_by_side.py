@@ -66,7 +66,7 @@ def side_by_side(
 
     def stop(_number: int, _frame: Any) -> None:
         nonlocal failure
-        failure = failure or Stopped("Stopped. Everything is saved: the same command continues from there.")
+        failure = failure or Stopped("Stopped. What was done is saved: the same command continues from there.")
         for _, process in running.values():
             process.terminate()  # SIGTERM: training finishes its step, saves, and raises
 

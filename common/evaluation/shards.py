@@ -15,7 +15,7 @@ tensor([ 1.,  5.,  9., 13., 17.])
 torch.Size([7, 3])
 
 Every process calls a paper's `evaluate`; what is not written with these is done by each of them. Only the first one's
-scores are kept, and only it may write. `illustrate` is called in the first process alone: nothing can be divided there.
+scores are kept, and only it may write. `illustrate` is called in the first process alone, which then does all the work.
 """
 
 from __future__ import annotations

@@ -136,6 +136,23 @@ def together(directory: Path) -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """What this process does while the others wait for it somewhere else: meanwhile it counts as the only one.
+
+    What is dealt out among the processes elsewhere (`common.evaluation.shards`) it then does by itself, with the same
+    values, instead of waiting for those who wait for it.
+    """
+    if world_size() == 1:
+        yield
+        return
+    group, dist.GroupMember.WORLD = dist.GroupMember.WORLD, None
+    try:
+        yield
+    finally:
+        dist.GroupMember.WORLD = group
+
+
 def world_size() -> int:
     """Number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

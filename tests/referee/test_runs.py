@@ -142,6 +142,19 @@ def test_what_the_queue_does_not_hold_has_failed_and_says_its_last_lines(call):
     assert "is gone or outdated" in found[4].detail  # the one that was there when this was called
 
 
+def test_of_several_processes_the_one_that_ended_first_says_why(call):
+    lost = "referee: process 1 of 2 ended before the run did: killed, out of memory, or for what it said. Saved.\n"
+    for index in (0, 1):
+        log(call, index, lost)
+    other = call.logs / "7_0_1_log.out"
+    other.write_text("submitit INFO (x) - Starting\nreferee: toys: could not be reached.\n")
+    (call.logs / "7_1_1_log.out").write_text("submitit INFO (x) - Starting\n")  # killed
+    found = states(call, {})
+    assert (found[0].detail, found[0].log) == ("toys: could not be reached.", other)
+    assert found[1].detail.startswith("process 1 of 2 ended")
+    assert found[1].log == call.log(1)
+
+
 def test_another_calls_jobs_are_not_ours(call):
     assert words(call, {"referee-20270108-101500-ffff": {0: "RUNNING"}})[0] == "failed"
 

@@ -105,7 +105,7 @@ if __name__ == "__main__":
         print(error)
 """)
     done = subprocess.run([sys.executable, script, tmp_path / "ready"], capture_output=True, text=True, timeout=50)
-    assert done.stdout.startswith("Stopped. Everything is saved")
+    assert done.stdout.startswith("Stopped. What was done is saved")
     assert done.stderr == ""
 
 

@@ -158,6 +158,7 @@ def test_one_of_two_is_killed_and_the_same_command_continues_to_the_same_bits(re
         *("record.json", "config.json", "metrics.jsonl", "weights.safetensors", "examples.safetensors"),
         *("evaluated-0", "evaluated-1", "illustrated-0"),
     }
+    assert (whole / "illustrated-0").read_text() == "1 True"
     # When other code than training's has changed since, its weights are evaluated again, by both.
     replace(other, code_digest="0" * 64).save(killed)
     assert forked(2, TOGETHER, killed, "1", "step 0").returncode == 0  # it would die if it trained

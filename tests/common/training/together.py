@@ -70,7 +70,9 @@ def evaluate(config: Config, model: nn.Module, run: Run) -> list[Score]:
 
 
 def illustrate(config: Config, model: nn.Module, run: Run) -> None:
-    (run.directory / f"illustrated-{distributed.rank()}").touch()
+    again = drawn(lambda n, g: model(torch.randn(n, 4, generator=g)), 7, chunk=3, seed=0).mean(1)
+    same = torch.equal(again, run.examples["drawn"])  # the first does now all by itself what both had done together
+    (run.directory / f"illustrated-{os.environ['RANK']}").write_text(f"{distributed.world_size()} {same}")
 
 
 def die_if(place: str) -> None:
