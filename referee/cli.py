@@ -565,6 +565,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `referee verdicts | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
+    except OSError as error:
+        from referee.planning import disk_is_full
+
+        if not disk_is_full(error):
+            raise
+        print(f"referee: {error}. Make room, and give the same command again.", file=sys.stderr)
+        return FELL_SHORT
     except UserError as error:
         print(f"referee: {error}", file=sys.stderr)
         if type(error).__name__ in (

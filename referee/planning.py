@@ -9,6 +9,7 @@ judged. Another seed of the same run lies one level deeper, in `seed-<s>` of tha
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -75,6 +76,14 @@ class Task:
         return self.run if self.own else f"{self.run} seed {self.seed}"
 
 
+def disk_is_full(error: Exception) -> bool:
+    """Whether an error is that of a disk without room, or one that nothing may be written to any more."""
+    number = getattr(error, "errno", None)
+    return number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or "(os error 28)" in str(
+        error
+    )  # as safetensors says it
+
+
 @contextlib.contextmanager
 def naming(task: Task) -> Iterator[None]:
     """Meanwhile what goes wrong says in which run: several may be at work. And for which paper data are fetched."""
@@ -85,6 +94,11 @@ def naming(task: Task) -> Iterator[None]:
         error.args = (f"{task.project} {task.preset} {task.name}: {said}",)
         raise
     except Exception as error:
+        if disk_is_full(error):
+            raise UserError(
+                f"{task.project} {task.preset} {task.name}: cannot write to {task.directory} ({error}). Make room; the "
+                "same command continues from what is saved."
+            ) from None
         error.add_note(f"This was in {task.project} {task.preset} {task.name}.")
         raise
 

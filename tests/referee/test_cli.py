@@ -258,6 +258,33 @@ def _one_after_the_other(work: Callable[..., Any], tasks: dict[str, Any], **_: o
     return {name: work(*given) for name, given in tasks.items()}
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "OSError(28, 'No space left on device', 'x.png')",
+        "RuntimeError('I/O error: No space left on device (os error 28)')",
+    ],
+)
+def test_a_full_disk_is_one_message(project: Project, capsys: Capture, error: str) -> None:
+    text = project.paper_file.read_text()
+    project.paper_file.write_text(text.replace('(run.directory / "samples.png").write', f"raise {error}; (run).write"))
+    assert main(["run", "toy", "--preset", "smoke", "--only", "k5"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"referee: toy smoke k5: cannot write to {project.runs / 'smoke/k5'} (")
+    assert "No space left on device" in said
+    assert said.endswith("). Make room; the same command continues from what is saved.\n")
+
+
+def test_a_full_disk_is_one_message_for_any_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def full(options: object) -> int:
+        raise OSError(28, "No space left on device", "page.html")
+
+    monkeypatch.setattr("referee.report.report_command", full)
+    assert main(["report", "toy"]) == 1
+    said = "referee: [Errno 28] No space left on device: 'page.html'. Make room, and give the same command again.\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_mistake_in_a_papers_code_names_the_run(project: Project) -> None:
     text = project.paper_file.read_text()
     project.paper_file.write_text(text.replace("    run.steps = 3", "    run.steps = 3 // (config.k - 5)"))
