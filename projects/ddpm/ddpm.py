@@ -23,6 +23,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -35,6 +36,7 @@ from common.errors import ConfigError
 from common.evaluation.features import Features, inception, lenet, raw_pixels
 from common.evaluation.frechet import frechet_score
 from common.evaluation.likelihood import mean_score
+from common.evaluation.shards import Dealt, by_batch, drawn
 from common.experiment import Run
 from common.nn import Denoiser, UNet, epsilon_network
 from common.records import Score
@@ -285,12 +287,9 @@ def train(config: Config, run: Run) -> nn.Module:
 
 
 def sample(config: Config, chain: Diffusion, network: nn.Module, n: int, generator: torch.Generator) -> Tensor:
-    """n images x_0 from p_theta (Algorithm 2), (n, C, H, W), in batches."""
-    found = []
-    for rows in torch.arange(n).split(config.eval_batch):
-        x_T = torch.randn((len(rows), *SHAPES[config.dataset]), generator=generator, device=generator.device)
-        found += [x_0 for t, x_0, _ in chain.reverse(network, chain.T, x_T, generator) if t == 0]
-    return torch.cat(found)
+    """n images x_0 from p_theta (Algorithm 2): (n, C, H, W)."""
+    x_T = torch.randn((n, *SHAPES[config.dataset]), generator=generator, device=generator.device)
+    return next(x_0 for t, x_0, _ in chain.reverse(network, chain.T, x_T, generator) if t == 0)
 
 
 def features(config: Config, data: Data) -> Features:
@@ -303,24 +302,25 @@ def evaluate(config: Config, network: nn.Module, run: Run) -> list[Score]:
     """The bound on the test NLL in bits/dim, its rate and distortion (section 4.3); samples against training images."""
     data = run.uses(load(config.dataset))
     centred, diffusion = Centred(data.levels), process(config, data.levels)
-    generator = torch.Generator(run.device).manual_seed(0)  # the same noise for every run
-    parts = []
-    for codes in data.test.x[: config.eval_examples].split(config.eval_batch):
-        x_0, ldj = centred.encode(codes.to(run.device))
+
+    def bits_by_part(codes: Tensor, generator: torch.Generator) -> Tensor:
+        x_0, ldj = centred.encode(codes)
         nats, _ = diffusion.bound(network, x_0, config.eval_terms, generator)
         nats[:, 0] -= ldj
-        parts.append(bits_per_dim(-nats, data.dims).cpu())
-    bits = torch.cat(parts)
+        return bits_per_dim(-nats, data.dims).cpu()
+
+    test = data.test.x[: config.eval_examples].to(run.device)
+    bits = by_batch(bits_by_part, test, batch_size=config.eval_batch, seed=0)  # the same noise for every run
     how = {"unit": "bits/dim", "kind": "bound", "split": "test", "weights": "ema"}
     how["protocol"] = f"{config.dataset}, {config.eval_terms} of {config.T} terms, {len(bits)} test examples"
     run.examples |= {"bits_per_dim": bits.sum(1), "distortion": bits[:, 0], "rate": bits[:, 1:].sum(1)}
     scores = [mean_score(values, name, **how) for name, values in run.examples.items()]
-    generator = torch.Generator(run.device).manual_seed(config.seed + 1)
-    chain = diffusion.respaced(config.sample_steps)
-    codes = centred.decode(sample(config, chain, network, config.samples, generator)).cpu()
+    chain, see = diffusion.respaced(config.sample_steps), Dealt(features(config, data))
+    draw = partial(sample, config, chain, network)
+    x_0 = drawn(draw, config.samples, chunk=config.eval_batch, seed=config.seed + 1, device=run.device)
     how = {"split": "train", "weights": "ema", "protocol": f"chains of {chain.T} steps, sigma_t^2 = {chain.variance}"}
     resamples = torch.Generator().manual_seed(0)
-    return [*scores, frechet_score(features(config, data), codes, training_split(data).x, generator=resamples, **how)]
+    return [*scores, frechet_score(see, centred.decode(x_0).cpu(), training_split(data).x, generator=resamples, **how)]
 
 
 def interpolate(chain: Diffusion, network: Network, ends: Tensor, t: int, generator: torch.Generator) -> Tensor:
