@@ -34,9 +34,10 @@ from torch import Tensor, nn
 from torch.optim import RMSprop
 
 from common import plotting, probes
-from common.data import Batch, Batches, Scale, Split, bits_per_dim, in_order, load
+from common.data import Batch, Batches, Scale, Split, bits_per_dim, load
 from common.errors import ConfigError
 from common.evaluation.likelihood import mean_score
+from common.evaluation.shards import by_batch
 from common.experiment import Run
 from common.records import Score
 from common.training import State, fit, place, sgd_step
@@ -335,14 +336,15 @@ def train(config: Config, run: Run) -> Autoregressive:
     return fit(state, batches, step, steps=steps, run=run).model
 
 
-@torch.no_grad()
 def log_prob(config: Config, model: Autoregressive, split: Split, device: torch.device) -> Tensor:
     """log p(x | y) of a split's examples, (N,) nats, float64."""
-    values = []
-    for x, y in itertools.islice(in_order(split, 100, device), math.ceil(config.scored / 100)):
-        x_BCHW, ldj = Scale(model.levels).encode(x)  # ldj = 0: nothing is dequantised
-        values.append((model.log_prob(x_BCHW, y if config.conditional else None) + ldj).double().cpu())
-    return torch.cat(values)
+    n = 100 * math.ceil(config.scored / 100)
+
+    def values(x: Tensor, *y: Tensor) -> Tensor:
+        x_BCHW, ldj = Scale(model.levels).encode(x.to(device))  # ldj = 0: nothing is dequantised
+        return (model.log_prob(x_BCHW, *(each.to(device) for each in y)) + ldj).double().cpu()
+
+    return by_batch(values, split.x[:n], *([split.y[:n]] if config.conditional else []), batch_size=100)
 
 
 def evaluate(config: Config, model: Autoregressive, run: Run) -> list[Score]:
@@ -350,10 +352,8 @@ def evaluate(config: Config, model: Autoregressive, run: Run) -> list[Score]:
     data, scores = run.uses(load(config.dataset)), []
     for split, suffix in (("test", ""), ("val", "_val")):
         log_p = log_prob(config, model, getattr(data, split), run.device)
-        found = {
-            f"nll{suffix}": (-log_p, "nats"),
-            f"bits_per_dim{suffix}": (bits_per_dim(log_p, data.dims), "bits/dim"),
-        }
+        bits = bits_per_dim(log_p, data.dims)
+        found = {f"nll{suffix}": (-log_p, "nats"), f"bits_per_dim{suffix}": (bits, "bits/dim")}
         protocol = f"{config.dataset}, {len(log_p)} {split} images{', given the class' * config.conditional}"
         for name, (values, unit) in found.items():
             run.examples[name] = values
