@@ -20,6 +20,7 @@ Notation     here            shape               paper
              M_W, M_V, M_A   as W, V, A          the masks
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +38,7 @@ from common.data import Batch, Batches, Binarise, Data, load
 from common.distributions import bernoulli_log_prob
 from common.errors import ConfigError
 from common.evaluation.likelihood import mean_score
+from common.evaluation.shards import by_batch
 from common.experiment import Run
 from common.records import Score
 from common.training import State, fit, place, sgd_step
@@ -269,13 +271,22 @@ def train(config: Config, run: Run) -> MADE:
 # -- Evaluation (exact NLL; probabilities are averaged over masks) -----------------------------------------------------
 
 
+def log_probs(model: MADE, x_ND: Tensor, masks: Sequence[Sequence[Tensor]]) -> Tensor:
+    """log p(x) under each mask: (M, N) nats, float64."""
+    return by_batch(
+        lambda i: ensemble_log_prob(model, x_ND, [masks[int(i)]])[1][None], torch.arange(len(masks)), batch_size=1
+    )
+
+
 def evaluate(config: Config, model: MADE, run: Run) -> list[Score]:
     """Test NLL, in nats per example: of the mixture over masks, and of a mask alone; the validation NLL, too."""
     data = run.uses(load(config.dataset))
     scores = []
     for split, examples, sequence in (("test", data.test.x, TEST), ("val", data.val.x, VAL)):
         x = as_bits(data, examples).to(run.device)
-        mixture, alone = ensemble_log_prob(model, x, ensemble(config, data.dims, sequence))
+        log_p_MN = log_probs(model, x, list(ensemble(config, data.dims, sequence)))
+        mixture = functools.reduce(torch.logaddexp, log_p_MN) - math.log(len(log_p_MN))
+        alone = functools.reduce(torch.add, log_p_MN) / len(log_p_MN)
         found = {"nll": -mixture, "nll_one_mask": -alone} if split == "test" else {"nll_val": -mixture}
         protocol = f"{NAMES.get(config.dataset, config.dataset)}, {len(x)} {split} examples"
         for name, values in found.items():
