@@ -38,6 +38,7 @@ from common.evaluation.critics import Critic, critic_scores, layer_gradients, ra
 from common.evaluation.features import Features, lenet, raw_pixels
 from common.evaluation.frechet import frechet_distance, frechet_score, moments
 from common.evaluation.modes import mode_scores
+from common.evaluation.shards import Dealt, drawn
 from common.experiment import Run
 from common.records import Score, read_metrics
 from common.training import State, fit, place, sgd_step
@@ -302,8 +303,12 @@ def evaluate(config: Config, model: GAN, run: Run) -> list[Score]:
     """Fréchet distance from the test images; and whether D's loss told the samples' quality while G learned."""
     if config.dataset in POINTS:
         return evaluate_points(config, model, run)
-    data, features = run.uses(load(config.dataset)), features_of(config.dataset)
-    codes = sample_codes(model, config.samples, data.levels, config.seed)
+    data, features = run.uses(load(config.dataset)), Dealt(features_of(config.dataset))
+
+    def codes_of(n: int, generator: torch.Generator) -> Tensor:
+        return Centred(data.levels).decode(model.sample(n, generator=generator)).cpu()
+
+    codes = drawn(codes_of, config.samples, chunk=500, seed=10**6 + config.seed)
     resamples = torch.Generator().manual_seed(config.seed + 1)
     scores = [frechet_score(features, codes, data.test.x, split="test", generator=resamples)]
     looks = torch.tensor(

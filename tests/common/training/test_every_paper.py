@@ -14,7 +14,6 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("every_paper.py")
 
 UNDIVIDED = {
-    **dict.fromkeys(("pixelcnn", "made", "wgan_gp"), "not yet"),
     "evaluation_pitfalls": "what it measures is mostly metrics of whole samples, of which every process does all",
 }
 """Papers whose `evaluate` deals nothing out, and why."""
