@@ -125,7 +125,7 @@ def run(
         for task in tasks if distributed.is_main() else ():
             with alone_in(task.directory):  # nobody else's work is put aside
                 pass
-        if distributed.is_main() and (aside := _put_aside(base, tasks)):
+        if distributed.is_main() and (aside := put_aside(base, tasks)):
             where = project.shown(base / ASIDE)
             print(f"      kept in {where} until their successors have finished: {', '.join(aside)}", flush=True)
         distributed.barrier()
@@ -142,7 +142,7 @@ def run(
             what = f"evaluated again in {record.timings_s['evaluate']:.0f} s: same training code as on {trained} UTC"
         print(f"[{count}/{len(tasks)}] {name:{width}}  {what}", flush=True)
         if distributed.is_main():
-            _let_go(base, name)
+            let_go(base, name)
 
     records: list[Record] = []
     if jobs > 1:
@@ -208,7 +208,7 @@ def _execute_here(root: Path, task: Task, progress: bool) -> tuple[Record, bool]
         )
 
 
-def _put_aside(base: Path, tasks: Iterable[Task]) -> list[str]:
+def put_aside(base: Path, tasks: Iterable[Task]) -> list[str]:
     """Move what runs have left aside, all before any of them starts over: an interruption leaves none to be reused.
 
     What is aside already stays there: what stands in its place is then an interrupted start over. A run's own folder
@@ -241,7 +241,7 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _let_go(base: Path, name: str) -> None:
+def let_go(base: Path, name: str) -> None:
     """Delete what was put aside of a run, now that its successor has finished."""
     shutil.rmtree(base / ASIDE / name, ignore_errors=True)
     with contextlib.suppress(OSError):  # it is not there, or holds other runs

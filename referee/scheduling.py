@@ -35,9 +35,7 @@ from referee.locks import LOCKS, alone_in, alone_with
 from referee.memory import noting_memory
 from referee.planning import Task, parse_seeds, plan
 from referee.project import Project, UsageError, find_project, find_root, paper_names
-from referee.running import ASIDE
-from referee.running import _let_go as let_go
-from referee.running import _put_aside as put_aside
+from referee.running import ASIDE, let_go, put_aside
 from referee.runs import LEFT, Call, Entry, Resources, all_calls, calls_folder, finished, queue, states, watch_and_tell
 from referee.side_by_side import cores
 from referee.words import number_of
@@ -570,6 +568,8 @@ def _last_saved(directory: Path) -> int:
 def _signals_stop(heard: list[int] | None = None) -> Iterator[None]:
     """SIGTERM and SIGUSR1 end what is being done, once; training, which hears them first, saves and ends by itself.
 
+    SLURM sends SIGTERM twice to what it displaces, so that the second finds training about to save.
+
     Args:
         heard: receives, at the end, the signals that came, whoever heard them.
     """
@@ -580,10 +580,13 @@ def _signals_stop(heard: list[int] | None = None) -> Iterator[None]:
     others = signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # each signal is a byte
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        if signal.getsignal(signal.SIGINT) != ctrl_c:  # training listens, and has heard this one before
+            return
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
         raise _Stop(f"Stopped by {signal.Signals(number).name} outside training; what was trained is saved.")
 
+    ctrl_c = signal.getsignal(signal.SIGINT)
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield

@@ -54,6 +54,9 @@ SelectTypeParameters=CR_Core
 GresTypes=gpu
 # Jobs that lost their node, or were asked to go, come back; a moment between SIGTERM and SIGKILL.
 JobRequeue=1
+# A job of the partition `urgent` displaces others, which wait again.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 KillWait=10
 ReturnToService=2
 SlurmctldTimeout=30
@@ -67,7 +70,8 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_interval=1,sched_min_interval=0
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs={processors} RealMemory=64000 Gres=gpu:{gpus} State=UNKNOWN
-PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=2
 """
 
 
@@ -144,7 +148,7 @@ def restart_node(folder: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     _wait(lambda: not _processes(folder, ("slurmd", "slurmstepd")), folder, "slurmd")
-    host = ask(folder, "sinfo", "-h", "-o", "%n").strip()
+    host = ask(folder, "sinfo", "-h", "-p", "all", "-o", "%n").strip()
     # What the controller notices by itself, after minutes.
     ask(folder, "scontrol", "update", f"nodename={host}", "state=down", "reason=power failure")
     _start_node(folder, "-b")  # -b: it says that it was rebooted
@@ -177,7 +181,11 @@ def ask(folder: Path, *command: str) -> str:
 
 def _start_node(folder: Path, *flags: str) -> None:
     _daemon(folder, "slurmd", *flags)
-    _wait(lambda: ask(folder, "sinfo", "-h", "-o", "%T").strip() in ("idle", "mixed", "allocated"), folder, "slurmd")
+    _wait(
+        lambda: ask(folder, "sinfo", "-h", "-p", "all", "-o", "%T").strip() in ("idle", "mixed", "allocated"),
+        folder,
+        "slurmd",
+    )
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -108,6 +108,26 @@ def test_jobs_that_are_asked_to_make_room_come_back_and_end_with_the_same_bits(
     assert said.count("Starting with JobEnvironment") == 6
 
 
+def test_a_job_that_another_of_higher_priority_displaces_ends_with_the_same_bits(
+    cluster, repository, referee, held, at_home
+):
+    referee("run", "toy", "--preset", "laptop", "--only", "run1", "--on", "slurm", "--detach")
+    folder = repository / "runs/toy/laptop/run1"
+    wait_for((folder / "half").exists)
+    whole_node = ["--exclusive", "--partition=urgent", "--output=urgent", "--wrap", "echo here"]
+    subprocess.run(["sbatch", *whole_node], cwd=repository, check=True)
+    wait_for(lambda: (repository / "urgent").exists() and "here" in (repository / "urgent").read_text())
+    held.unlink()
+    watched = referee("runs", "watch")
+    assert watched.returncode == 0, watched.stdout + logs(repository)
+    assert bits(folder) == bits(at_home / "run1")
+    said = logs(repository)
+    assert "DUE TO PREEMPTION" in said
+    assert "Stopped by SIGTERM at step 21 of 50" in said
+    assert said.count("Starting with JobEnvironment") == 2
+    assert "Requeued job" not in said  # the scheduler did it
+
+
 def test_a_signal_during_evaluation_brings_the_job_back_to_what_was_trained(cluster, repository, referee, at_home):
     (repository / "hold-evaluation").touch()
     referee("run", "toy", "--preset", "laptop", "--only", "run5", "--on", "slurm", "--detach")

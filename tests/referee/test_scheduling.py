@@ -425,6 +425,20 @@ def test_a_second_signal_does_not_disturb_what_the_first_began():
     assert cleaned_up
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_second_signal_does_not_disturb_training_that_saves(number):
+    """SLURM sends SIGTERM twice."""
+    came = []
+    with scheduling._signals_stop(came):
+        with stop_signals() as heard:
+            for _ in range(3):
+                os.kill(os.getpid(), number)
+            assert heard == [signal.Signals(number).name]
+        with pytest.raises(scheduling._Stop):  # nobody trains any more
+            os.kill(os.getpid(), number)
+    assert set(came) == {number}
+
+
 def test_a_job_that_gets_nowhere_ends_after_some_times(there, job, monkeypatch, capsys):
     stopped(monkeypatch)
     for _ in range(4):
