@@ -32,6 +32,7 @@ from referee.documents import parse_yaml, pattern, read_yaml
 from referee.history import History
 from referee.project import Project, UsageError, find_root, paper_names
 from referee.schema import Handle, Part
+from referee.words import number_of
 
 ASSIGNMENT = "reviews/assignment.yaml"
 
@@ -519,7 +520,8 @@ def _print(task: Task, found: Plan, outside: Sequence[str], unmatched: Sequence[
     reviews = sum(map(len, found.reviewers.values()))
     loads = sorted(found.load.values())
     out.print(
-        f"{reviews} reviews by {len(task.reviewers)} people, {loads[0]} to {loads[-1]} each; "
+        f"{number_of(reviews, 'review')} by {number_of(len(task.reviewers), 'person', 'people')}, "
+        f"{loads[0]} to {loads[-1]} each; "
         f"{found.matches} by somebody who knows the family or the paper."
     )
     for handle, name in found.dropped:

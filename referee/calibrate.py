@@ -32,6 +32,7 @@ from referee.documents import pattern, read_text, read_yaml, refuse
 from referee.project import HANDLE, Project, UsageError, find_project, find_root
 from referee.reviews import Finding, Place, Review, load_review, match
 from referee.schema import Handle, InsidePath, Name, Part, Slug, Text
+from referee.words import number_of
 
 MUTATIONS = Path("referee/mutations")
 """Where the corpus is, from the repository's root."""
@@ -239,7 +240,7 @@ LEFT_OUT = (MUTATIONS.as_posix(), "docs/calibration.md", "docs/calibration.json"
 EXERCISE = """\
 # An exercise in reviewing
 
-`projects/{paper}` and what it stands on in `common/` are here as if submitted for review, with {n} mistakes planted in
+`projects/{paper}` and what it stands on in `common/` are here as if submitted for review, with {mistakes} planted in
 them: in the code, or in what was published. Find them as you would in a real submission. A comparison with the
 repository this was copied from would show them at once, and nothing about you.
 
@@ -302,7 +303,8 @@ def draw(root: Path, choices: Sequence[Mutation], n: int, seed: int, handle: str
             chosen.append(candidate)
     if len(chosen) < n:
         raise CalibrationError(
-            f"{len(chosen)} mistakes can be planted side by side, but {n} were asked for; ask for fewer."
+            f"only {number_of(len(chosen), 'mistake')} can be planted side by side, and {n} were asked for; "
+            "ask for fewer."
         )
     return chosen
 
@@ -351,7 +353,10 @@ def start_command(options: argparse.Namespace) -> int:
         restamp(copy, [paper])
         for test in copy.glob("projects/*/test_*.py"):
             test.unlink()
-        write_text(copy / "EXERCISE.md", EXERCISE.format(paper=paper, handle=options.handle, n=len(planted)))
+        write_text(
+            copy / "EXERCISE.md",
+            EXERCISE.format(paper=paper, handle=options.handle, mistakes=number_of(len(planted), "mistake")),
+        )
         commit(copy)
         _form(copy, paper, options.handle)
         key = Key(
@@ -486,7 +491,7 @@ def score_command(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(asdict(result), indent=1))
         return 0
-    print(f"{result.handle} on {result.paper}" + (f", {result.minutes} minutes" if result.minutes else ""))
+    print(f"{result.handle} on {result.paper}" + (f", {number_of(result.minutes, 'minute')}" if result.minutes else ""))
     for m in key.mistakes:
         what = f"found as {result.found[m.id]}" if m.id in result.found else "missed"
         print(f"  {what:12} {m.severity:9} {m.path}:{m.first}  {m.mistake}")

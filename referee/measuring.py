@@ -32,6 +32,7 @@ from common.records import write_text
 from referee.calibrate import CalibrationError, Mutation, clone, commit, corpus, plant, restamp, tracked
 from referee.checks import every_check
 from referee.project import UsageError, find_root, paper_names
+from referee.words import number_of
 
 KEPT = Path("docs/calibration.json")
 PAGE = Path("docs/calibration.md")
@@ -208,7 +209,7 @@ def _measure(
     """Plant each mistake in a copy of its own, ask what was not asked yet, and keep each answer."""
     todo = {m.id: [q for q in questions(root, m) if fresh or kept.get(m.id, identity(m), q) is None] for m in mutations}
     todo = {name: asked for name, asked in todo.items() if asked}
-    print(f"{len(mutations)} mistakes, of which {len(todo)} have yet to be measured on the present code.")
+    print(f"{number_of(len(mutations), 'mistake')}, of which {len(todo)} have yet to be measured on the present code.")
     if not todo:
         return
     lock = threading.Lock()
@@ -488,7 +489,8 @@ def _summary(every: Mapping[str, Mutation], measured: Mapping[str, Caught]) -> s
     n, tests, probes, checks, person, nobody = _counts(every, measured)
     missing = len(every) - n
     return (
-        f"{n} mistakes: {n - person - nobody} noticed ({tests} by tests, {probes} by probes, {checks} by checks), "
+        f"{number_of(n, 'mistake')}: {n - person - nobody} noticed "
+        f"({tests} by tests, {probes} by probes, {checks} by checks), "
         f"{person} that only a person can see, {nobody} by nobody."
         + (f" {missing} more are not measured yet." if missing else "")
     )

@@ -28,6 +28,7 @@ from referee.show import AMENDED, KINDS, MARKS, amendments, duration, judged_whe
 from referee.standing import Standing, figure_file, standing
 from referee.tables import added_up, hardware_line
 from referee.verdicts import Evidence, Verdict, all_scores, show, show_score, show_spread, show_step
+from referee.words import number_of
 
 WIDE, NARROW = 880, 350  # pixels of the two versions of a chart
 MAX_PICTURE = 3 * 1024 * 1024
@@ -190,9 +191,10 @@ def how_far(s: Standing) -> list[str]:
             rest = f" ({names}: {ours} of the paper preset's {full}, {share} %)"
         elif preset != "paper":
             rest = "; none of these ran at preset paper, with the paper's own schedule"
-        count = f"{len(group)} ordering{'s' * (len(group) > 1)}"
+        count = number_of(len(group), "ordering")
         trained = any(r.steps for r in runs.values())
-        how_long = f"{steps} training steps{rest}" if trained else "nothing trained, but taken from another project"
+        how_long = f"{steps} training step{'s' * (steps != '1')}{rest}"
+        how_long = how_long if trained else "nothing trained, but taken from another project"
         said.append(f"{count} judged at preset {preset}: {how_long}. {_over_seeds(group, runs)}")
     return said
 

@@ -41,6 +41,7 @@ from referee.reviews import (
     parse_review,
 )
 from referee.stages import additional
+from referee.words import number_of
 
 if TYPE_CHECKING:
     from referee.checks import Outcome
@@ -273,7 +274,7 @@ def respond_command(options: argparse.Namespace) -> int:
     )
     parse_response(text, project.shown(path))
     write_text(path, text)
-    print(f"{project.shown(path)}: {len(findings)} findings to answer, each marked '{MARKER}'.")
+    print(f"{project.shown(path)}: {number_of(len(findings), 'finding')} to answer, each marked '{MARKER}'.")
     print(f"Then: referee review check {project.name}, and referee check {project.name} --stage v2")
     return 0
 
@@ -333,7 +334,7 @@ def decide_command(options: argparse.Namespace) -> int:
     )
     parse_decision(text, project.shown(path))
     write_text(path, text)
-    print(f"{project.shown(path)}: {len(there.findings)} findings, {len(disputed)} disputed.")
+    print(f"{project.shown(path)}: {number_of(len(there.findings), 'finding')}, {len(disputed)} disputed.")
     print(f"What is left to write is marked '{MARKER}'. Then: referee review check {project.name}")
     return 0
 

@@ -20,6 +20,7 @@ from referee.planning import Task, naming, parse_seeds, plan
 from referee.planning import folder as folder_of
 from referee.project import Project, UsageError, find_project, find_root, paper_names
 from referee.side_by_side import cores, side_by_side
+from referee.words import number_of
 
 PUBLISHED = ("record.json", "config.json", "metrics.jsonl", "examples.safetensors", KEPT)  # and pictures
 OF_OTHER_SEEDS = ("record.json", "config.json", "metrics.jsonl")  # git stays small: the rest is for the own seed alone
@@ -179,7 +180,7 @@ def _how_many(tasks: Sequence[Task]) -> str:
     runs = len({task.run for task in tasks})
     seeds = len(tasks) // runs
     one = all(task.own for task in tasks)
-    return f"{runs} run{'s' * (runs > 1)}" + ("" if one else f", {seeds} seed{'s' * (seeds > 1)} each")
+    return number_of(runs, "run") + ("" if one else f", {number_of(seeds, 'seed')} each")
 
 
 def _may_be_published(project: Project, preset: str, tasks: Sequence[Task]) -> None:

@@ -26,6 +26,7 @@ from typing import Any
 from common.errors import UserError
 from referee.memory import noting_memory
 from referee.project import Project, UsageError, find_project, find_root
+from referee.words import number_of
 
 
 class TimeIsUp(UserError):
@@ -98,7 +99,7 @@ def pack(root: Path, done: dict[Path, bool], out: Path) -> None:
                 archive.add(folder, arcname=folder.relative_to(root).as_posix())
         os.replace(part, out / f"{kind}.tar")
         size = (out / f"{kind}.tar").stat().st_size
-        print(f"{kind}.tar: {len(folders)} runs, {size / 2**20:.1f} MiB", flush=True)
+        print(f"{kind}.tar: {number_of(len(folders), 'run')}, {size / 2**20:.1f} MiB", flush=True)
 
 
 def _tasks(root: Path, wanted: str) -> Iterator[tuple[Project, str, str, Any]]:

@@ -29,6 +29,7 @@ from referee.schema import find_metric
 from referee.seeds import show_seeds
 from referee.stages import declared
 from referee.standing import not_a_replicate
+from referee.words import number_of
 
 MAX_RECORD = 256 * 1024  # bytes
 MAX_EXAMPLES = 4 * 1024 * 1024
@@ -412,7 +413,8 @@ def _curve(path: Path, record: Record, limit: int) -> Iterator[Found]:
     if not lines:
         yield path, 1, "is empty; a run logs its learning curve."
     elif last > record.steps:
-        yield path, len(lines), f"goes to step {last:g}, the record says {record.steps:,} steps. Run it again."
+        took = number_of(record.steps, "step")
+        yield path, len(lines), f"goes to step {last:g}, the record says {took}. Run it again."
 
 
 @check(

@@ -27,6 +27,7 @@ from referee.reviews import (
     skeleton,
 )
 from referee.stages import additional
+from referee.words import number_of
 
 CHECKLIST_PATH = "referee/checklist.yaml"
 CHECKLIST_VERSION = re.compile(r"^version: (\d{1,3})\s*$", re.MULTILINE)
@@ -585,7 +586,8 @@ def all_answered(submission: Submission) -> Iterator[Found]:
         owed = {k: f for k, f in owed.items() if not f.id.startswith("E")}  # answered only if it goes on
     if there.response is None:
         if owed:
-            message = f"is missing: {len(owed)} findings wait; 'referee respond {submission.name}' begins it."
+            waits = number_of(len(owed), "finding waits", "findings wait")
+            message = f"is missing: {waits}; 'referee respond {submission.name}' begins it."
             yield path, 1, message
         return
     for key, finding in owed.items():

@@ -10,6 +10,7 @@ from referee.project import paper_names
 from referee.site.model import Page, Site
 from referee.site.writing import code, md, table
 from referee.status import Status, awaited, status
+from referee.words import number_of
 
 DEADLINES = {"proposed": "proposals", "v1": "version 1", "reviews": "reviews", "v2": "version 2"}
 ROLES = {"developer": "developers", "reviewer": "reviewers", "editor": "editors"}
@@ -122,7 +123,7 @@ def _status(site: Site) -> str:
         )
         return f"{head}{said}\n\n{_results(site, None)}"
     failed = [p for p in last.papers if not p.passed]
-    count = f"{len(last.papers)} project{'' if len(last.papers) == 1 else 's'}"
+    count = number_of(len(last.papers), "project")
     if last.passed:
         verdict = f"**All is well**: {count} passed every check"
     else:
@@ -166,7 +167,7 @@ def _results(site: Site, last: Night | None) -> str:
 def _fared(paper: PaperNight | None) -> str:
     if paper is None:
         return "not in it"
-    warnings = f"{paper.warnings} warning{'' if paper.warnings == 1 else 's'}"
+    warnings = number_of(paper.warnings, "warning")
     if paper.passed:
         return f"✓ passed, {warnings}" if paper.warnings else "✓ passed"
-    return f"✗ {paper.errors} error{'' if paper.errors == 1 else 's'}, {warnings}"
+    return f"✗ {number_of(paper.errors, 'error')}, {warnings}"

@@ -15,6 +15,7 @@ from referee.site.pictures import shown, thumbnail
 from referee.site.writing import SLUGS, png_size, render
 from referee.standing import Standing
 from referee.verdicts import Status, Verdict
+from referee.words import number_of
 
 SHORT: tuple[Status, ...] = (
     *("not reproduced", "trend only", "compute-limited", "inconclusive", "not attempted"),
@@ -177,7 +178,8 @@ def _trained(s: Standing, v: Verdict) -> str:
         return f"at {v.judged_at}"
     papers = s.evidence.get("paper", {})
     of = f" of {papers[longest].record.steps:,}" if v.judged_at != "paper" and longest in papers else ""
-    return f"at {v.judged_at}, {steps[longest]:,}{of} steps"
+    many = f"{steps[longest]:,}{of} steps" if of else number_of(steps[longest], "step")
+    return f"at {v.judged_at}, {many}"
 
 
 def begin(repository: str) -> str:

@@ -21,6 +21,7 @@ from referee.show import MARKS
 from referee.site.model import Site
 from referee.site.writing import png_size
 from referee.standing import Standing, figure_file
+from referee.words import number_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -162,7 +163,7 @@ def default_card(site: Site) -> Path:
         site,
         above="A collection that anybody can check",
         title=site.course.name,
-        below=f"{papers} {'paper' if papers == 1 else 'papers'}, {sum(found.values())} claims",
+        below=f"{number_of(papers, 'paper')}, {number_of(sum(found.values()), 'claim')}",
         verdicts=[(status, found[status]) for status in MARKS if found[status]],
         foot="",
         raw=b"",

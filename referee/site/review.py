@@ -27,6 +27,7 @@ from referee.site.readme import harmless
 from referee.site.writing import macro, md
 from referee.standing import Standing
 from referee.status import DUE
+from referee.words import number_of
 
 RECOMMENDED = {"accept": "accept", "minor": "minor corrections", "major": "major revision", "reject": "reject"}
 DECIDED = {"accept": "Accepted", "revise": "A revision is asked for", "reject": "Rejected"}
@@ -278,10 +279,6 @@ def _natural(key: str) -> tuple[str, int]:
     return who.lower(), int(re.sub(r"\D", "", number) or 0)
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
-
-
 def _people(names: Iterable[str]) -> str:
     listed = list(names)
     return " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]]))
@@ -304,7 +301,7 @@ def _summary(found: Reviews, exchanges: Sequence[Exchange]) -> str:
         states = Counter(x.state for x in exchanges if x.state)
         each = ", ".join(f"{severities[s]} {s}" for s in SEVERITIES if severities[s])
         became = ", ".join(f"{n} {state}" for state, n in sorted(states.items(), key=lambda e: (-e[1], e[0])))
-        said += f"{_count(len(exchanges), 'finding')} ({each}){': ' if became else ''}{became}."
+        said += f"{number_of(len(exchanges), 'finding')} ({each}){': ' if became else ''}{became}."
     if (decision := found.decision) and decision.head.decision:
         said += f" {DECIDED[decision.head.decision]} by {decision.head.editor}."
     return said
@@ -367,7 +364,7 @@ def _nobody(site: Site, s: Standing) -> str:
         f"**Nobody has refereed this yet.**{waiting}\n\n"
         "What that means: the verdicts are computed from the team's own records, by the same rules for everybody. "
         "Nobody else has run the code, held it against the paper line by line, or looked for what is missing. "
-        f"It takes {_count(needed, 'review')}, and an answer to each finding, before it can be published.\n\n"
+        f"It takes {number_of(needed, 'review')}, and an answer to each finding, before it can be published.\n\n"
         f"Be the first: [how to review](../guides/reviewers.md), `referee review start {paper} --as <your handle>`."
     )
 
@@ -429,12 +426,12 @@ def happened(site: Site, paper: str) -> Iterator[Step]:
     for i, (moment, stage) in enumerate(reached):
         detail = ""
         if i == 0 and frozen:
-            fixed = _count(len(frozen.declared.claims), "claim")
+            fixed = number_of(len(frozen.declared.claims), "claim")
             detail = f"{fixed} fixed." if stage == "proposed" else f"It began here; {fixed} in the file then."
         yield Step(day(moment), VERSION[stage], detail, order=10 * STAGES.index(stage) if i or moment is None else -1)
     for review in found.reviews.values():
         recommended = RECOMMENDED.get(review.head.recommendation or "", "nothing yet")
-        detail = f"Recommends: {recommended}. {_count(len(review.findings), 'finding')}."
+        detail = f"Recommends: {recommended}. {number_of(len(review.findings), 'finding')}."
         first = site.first(review.shown)
         yield Step(day(first), f"Review by {review.reviewer}", detail, order=12)
     if response := found.response:
@@ -449,7 +446,7 @@ def happened(site: Site, paper: str) -> Iterator[Step]:
     for a in s.file.amendments:
         by_day.setdefault(a.date, []).append((a.claim, f"{a.change}: {a.reason}"))
     for when, entries in by_day.items():
-        title = f"{_count(len(entries), 'claim')} amended"
+        title = f"{number_of(len(entries), 'claim')} amended"
         yield Step(when, title, order=5, listed=entries, fold="Which, and why")
 
 
@@ -471,6 +468,6 @@ def coming(site: Site, paper: str) -> Iterator[Step]:
         asked = [h for h in found.reviews if is_assigned(site.assignment, paper, h)]
         missing = site.course.reviewers_per_project - len(asked)
         if missing > 0:
-            yield Step(None, _count(missing, "review").capitalize(), due("reviews"), done=False)
+            yield Step(None, number_of(missing, "review").capitalize(), due("reviews"), done=False)
         yield Step(None, "Answers, and version 2", due(DUE["v1"]), done=False)
     yield Step(None, "The editor's decision" if decision is None else "Publication", done=False)
