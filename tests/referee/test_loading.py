@@ -150,6 +150,16 @@ def test_the_module_has_what_the_file_names(project: Project, edit: Edit) -> Non
     assert any("no probe 'good'. Did you mean 'goood'?" in m for m in messages)
 
 
+def test_needs_of_a_preset_that_there_is_not_are_found_with_their_line(project: Project) -> None:
+    path = project.folder / "project.yaml"
+    text = path.read_text()
+    path.write_text(f"{text}compute:\n  hardware: a GPU\n  presets:\n    paper: {{gpus: 1}}\n    labtop: {{cpus: 1}}\n")
+    presets = {"paper": ["k50"], "laptop": ["k1", "k5", "k50"]}
+    (problem,) = check_module(project.load(), presets, ["good"], text=path.read_text())
+    assert (problem.line, problem.rule) == (len(text.splitlines()) + 5, "PRJ-013")
+    assert "no preset 'labtop'. Did you mean 'laptop'?" in problem.message
+
+
 def test_the_json_schema_is_in_step(project: Project) -> None:
     assert SCHEMA_FILE.read_text() == json_schema(), "run: python -m referee.schema"
     schema = json.loads(json_schema())
