@@ -74,7 +74,7 @@ def test_an_array_with_a_planted_failure_leaves_the_records_that_runs_at_home_le
 
     before = {path: path.stat().st_mtime_ns for path in repository.glob("runs/toy/laptop/*/record.json")}
     again = referee("run", "toy", "--preset", "laptop", "--on", "slurm", "--resume", "--detach")
-    assert "1 runs on slurm" in again.stdout
+    assert "1 run on slurm" in again.stdout
     wait_for(lambda: "failed" in {each["state"] for each in runs(referee)})
     for _ in range(2):  # as often as one likes
         collected = referee("runs", "collect")
