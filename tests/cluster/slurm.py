@@ -63,7 +63,7 @@ SlurmctldTimeout=30
 SlurmdTimeout=30
 InactiveLimit=0
 # Long enough that the queue still knows what has just ended.
-MinJobAge=5
+MinJobAge=120
 # What can never run is refused at once.
 EnforcePartLimits=ALL
 SchedulerType=sched/backfill
