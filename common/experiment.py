@@ -222,14 +222,14 @@ def _settle(directory: Path, config: dict[str, Any], training: str) -> Record | 
     """Make the folder ready: put an outdated finished run aside, write down what this one is.
 
     Returns the record of weights that the present code would train again, if there are such. They stay, with the course
-    of their training. So do the folders of other seeds, which are runs of their own in which another process may be at
-    work.
+    of their training and the memory that it took. So do the folders of other seeds, which are runs of their own in
+    which another process may be at work.
     """
     stays: set[str] = set()
     earlier = None
     for name in ("record.json", TRAINED):
         if earlier := _trained(directory, name, config, training):
-            stays = {WEIGHTS, "metrics.jsonl", TRAINED}
+            stays = {WEIGHTS, "metrics.jsonl", "memory.json", TRAINED}
             (directory / name).replace(directory / TRAINED)  # first: without a record, the run is not finished
             break
     outdated = [name for name in ("record.json", TRAINED) if (directory / name).exists() and name not in stays]

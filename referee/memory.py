@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.records import write_text
+from common.errors import RecordError
+from common.records import Record, write_text
 
 KEPT = "memory.json"  # in a run's folder
 
@@ -20,7 +21,8 @@ def noting_memory(directory: Path, place: Any) -> Iterator[None]:
     """Meanwhile a run is made in its folder: keep the most memory of this process, and of its GPU, there.
 
     Of a run in several sessions it is the most of any. Nothing is kept of a run that was there already, nor where an
-    earlier run of the same process could have needed it. What other processes need that a run starts is not in it.
+    earlier run of the same process could have needed it, nor of weights that are evaluated again if nobody knows what
+    their training needed. What other processes need that a run starts is not in it.
 
     Args:
         place: the `torch.device` of the run.
@@ -33,11 +35,14 @@ def noting_memory(directory: Path, place: Any) -> Iterator[None]:
         yield
     finally:
         after = _written(directory / "record.json")
-        if telling and directory.is_dir() and (after is None or after != before):
-            earlier = kept(directory) or (0, None)
-            most = max(peak_mb(), earlier[0]), max((mb for mb in (gpu_mb(place), earlier[1]) if mb), default=None)
+        earlier = kept(directory)
+        known = telling and (earlier is not None or not _only_evaluated(directory))
+        if known and directory.is_dir() and (after is None or after != before):
+            mb, gpu = earlier or (0, None)
+            gpu = max((each for each in (gpu_mb(place), gpu) if each), default=None)
+            note = {"memory_mb": max(peak_mb(), mb), "gpu_mb": gpu}
             with contextlib.suppress(OSError):  # a full disk: the run has its own word for it
-                write_text(directory / KEPT, json.dumps(dict(zip(("memory_mb", "gpu_mb"), most, strict=True))) + "\n")
+                write_text(directory / KEPT, json.dumps(note) + "\n")
 
 
 def kept(directory: Path) -> tuple[int, int | None] | None:
@@ -79,6 +84,14 @@ def _forget(place: Any) -> bool:
     except OSError:
         return False
     return True
+
+
+def _only_evaluated(directory: Path) -> bool:
+    """Whether a run's folder has weights of an earlier run, evaluated again or about to be."""
+    try:
+        return (directory / "trained.json").exists() or bool(Record.load(directory).trained)
+    except RecordError:
+        return False
 
 
 def _written(path: Path) -> int | None:

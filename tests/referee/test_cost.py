@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import json
 import shutil
 import types
 
 import pytest
 
+from common.records import Record
 from referee import cost
 from referee.cli import main
 from referee.cost import Cost, counted_up, hardware, known, measuring, summary
@@ -124,6 +126,26 @@ def test_a_runs_memory_is_its_own_and_the_most_of_its_sessions(tmp_path):
     assert kept(tmp_path)[0] < most - 300  # what an earlier run needed is not this one's
     (tmp_path / "memory.json").write_text("{")
     assert kept(tmp_path) is None
+
+
+def test_of_weights_that_are_evaluated_again_the_memory_of_their_training_counts(there, project):
+    command = ["run", "toy", "--preset", "smoke", "--only", "k1", "--quiet"]
+    folder = there / "runs/toy/smoke/k1"
+    note = folder / "memory.json"
+
+    def evaluated_again():
+        record = Record.load(folder)
+        dataclasses.replace(record, code_digest="0" * 64).save(folder)
+        assert main(command) == 0
+        assert Record.load(folder).trained
+
+    assert main(command) == 0
+    note.write_text('{"memory_mb": 123456, "gpu_mb": 7}')
+    evaluated_again()
+    assert json.loads(note.read_text()) == {"memory_mb": 123456, "gpu_mb": 7}
+    note.unlink()
+    evaluated_again()
+    assert not note.exists()  # what evaluation needs says nothing of training
 
 
 @pytest.mark.parametrize(

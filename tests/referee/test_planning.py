@@ -140,7 +140,7 @@ def test_seeds_run_are_reused_and_published(there: Path, project: Project, capsy
     small = {"record.json", "config.json", "metrics.jsonl"}
     assert {p.name for p in (published / "k5" / "seed-3").iterdir()} == small
     others = {"seed-1", "seed-2", "seed-3"}
-    assert {p.name for p in (published / "k5").iterdir()} == small | {"examples.safetensors", "samples.png"} | others
+    assert {p.name for p in (published / "k5").iterdir()} == small | {"examples.safetensors", "samples.png", "memory.json"} | others
     assert json.loads((published / "k5" / "seed-3" / "config.json").read_text())["seed"] == 3
 
     assert main([*COMMAND, "--publish"]) == 0  # the own seed alone: the others stay
@@ -268,7 +268,7 @@ def test_what_is_aside_is_not_mixed_with_an_interrupted_start_over(
             context.setattr(experiment, "execute", execute)
             assert main(one) == 130
     assert {path.name: path.read_bytes() for path in (base / ".before" / "k1").iterdir()} == before
-    assert [path.name for path in (base / "k1").iterdir()] == ["metrics.jsonl"]
+    assert {path.name for path in (base / "k1").iterdir()} == {"metrics.jsonl", "memory.json"}
 
 
 @pytest.mark.parametrize("move", [1, 3, 5])
