@@ -25,6 +25,7 @@ from common.data import Batch, Batches, Binarise, load
 from common.distributions import bernoulli_log_prob
 from common.errors import ConfigError
 from common.evaluation.likelihood import mean_score
+from common.evaluation.shards import by_batch
 from common.experiment import Run
 from common.records import Score
 from common.training import State, fit, place, sgd_step
@@ -106,13 +107,13 @@ def train(config: Config, run: Run) -> Mixture:
 # -- Evaluation -------------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
 def evaluate(config: Config, model: Mixture, run: Run) -> list[Score]:
     """Test NLL in nats per example. `kind` says that it is exact; a bound or an estimate says so too."""
     data = run.uses(load(config.dataset))
     # Bits drawn by a generator of their own: every run of every seed is scored on the same ones.
     x_BD, _ = Binarise(data.levels).encode(data.test.x.flatten(1), torch.Generator().manual_seed(0))
-    nll = -model.log_prob(x_BD.to(run.device)).double().cpu()
+    # A batch at a time, and under torchrun by whichever process it is dealt to.
+    nll = by_batch(lambda x: -model.log_prob(x).double().cpu(), x_BD.to(run.device), batch_size=100)
     run.examples["nll"] = nll  # an example each, so that two runs can be compared pairwise
     protocol = f"{config.dataset}, binarised once, {len(nll)} test examples"
     return [mean_score(nll, "nll", unit="nats", kind="exact", split="test", protocol=protocol)]

@@ -52,7 +52,8 @@ def test_several_processes_find_what_one_does(paper, alone, together):
     assert any(run["examples"] for run in alone[paper].values())
     for rank, found in enumerate(together):
         for run, expected in alone[paper].items():
-            assert found[paper][run] == expected, f"{run}: process {rank} of {len(together)}"
+            for what in ("scores", "examples", "data"):
+                assert found[paper][run][what] == expected[what], f"{run}: process {rank} of {len(together)}"
 
 
 @pytest.mark.parametrize("paper", PAPERS)
