@@ -351,9 +351,6 @@ def train(config: Config, run: Run) -> RealNVP | Gaussians:
     return model
 
 
-SHARDED = True  # under torchrun, `log_probs` divides examples among the processes
-
-
 def evaluate(config: Config, model: RealNVP | Gaussians, run: Run) -> list[Score]:
     """Log-density of test and validation examples in the model's space, bits per dimension of images."""
     data = Continuous(config.dataset, config.alpha, run.data)
