@@ -70,7 +70,7 @@ def main(setting: Setting) -> Result:
             "largest relative difference of the distances", max(relative(found[OURS], found[n]) for n in peers), EQUAL
         ),
         Target(2.0),
-        "Both sides' moments are most of the time that ours takes, of which, as with numpy, half of a product is all.",
+        "Both sides' moments are most of the time that ours takes; numpy halves that product, which is symmetric.",
         less_is_better=True,
     )
     return Result("frechet_peers", "The Fréchet distance of two sets of features", [row])
