@@ -200,39 +200,35 @@ class _Centred:
 
     def kid(self, i: Tensor, j: Tensor) -> float:
         """The unbiased distance of the examples with these indices, (n,) and (m,)."""
-        u, v = self.u[i], self.v[j]
-        one, other = (u, self.p[i], _sum(u)), (v, self.q[j], _sum(v))
+        one, other = (self.u[i], self.p[i]), (self.v[j], self.q[j])
         n, m = len(i), len(j)
         powers = self._powers(one) / (n * (n - 1)) + self._powers(other) / (m * (m - 1))
         powers -= 2 * self._powers(one, other) / (n * m)
         return float(powers @ torch.tensor([3 * self.a**2, 3 * self.a, 1.0], dtype=torch.float64))
 
     @staticmethod
-    def _powers(one: tuple[Tensor, ...], other: tuple[Tensor, ...] | None = None) -> Tensor:
+    def _powers(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """The sums of e, e^2 and e^3 over all pairs of the one side and the other, or over different ones of one: (3,).
 
         That of e, which weighs most, has a closed form in float64.
         """
-        (u, p, u_sum), (v, q, v_sum) = one, other or one
-        linear = u_sum @ v_sum + len(v) * p.sum() + len(u) * q.sum()
+        (u, p), (v, q) = one, other or one
+        linear = u.sum(0, dtype=torch.float64) @ v.sum(0, dtype=torch.float64) + len(v) * p.sum() + len(u) * q.sum()
         if other is None:
             linear -= torch.linalg.vecdot(u, u).sum(dtype=torch.float64) + 2 * p.sum()
         rows_p, columns_q = p.float()[:, None], q.float()
         higher = torch.zeros(2, dtype=torch.float64)
         for start in range(0, len(u), STRIP):
             rows = slice(start, start + STRIP)
-            columns = slice(None) if other else slice(start, None)  # of one side, e is symmetric: half of it will do
-            e = torch.addmm(columns_q[columns], u[rows], v[columns].T).add_(rows_p[rows])
-            if other is None:
-                e.triu_(1)
-            square = e * e
-            higher += torch.stack([square.sum(1), square.mul_(e).sum(1)]).double().sum(1)
-        return torch.cat([linear[None], higher if other else 2 * higher])
-
-
-def _sum(u: Tensor) -> Tensor:
-    """Of float32 rows (n, d), in float64 (d,): of a few rows at a time, since they are copied to float64 for it."""
-    return torch.stack([rows.sum(0, dtype=torch.float64) for rows in torch.split(u, 64)]).sum(0)
+            # Of one side, e is symmetric: the block on the diagonal, and twice what is to the right of it.
+            parts = [(slice(None), 1)] if other else [(rows, 1), (slice(rows.stop, None), 2)]
+            for columns, times in parts:
+                e = torch.addmm(columns_q[columns], u[rows], v[columns].T).add_(rows_p[rows])
+                if columns == rows:
+                    e.fill_diagonal_(0)
+                square = e * e
+                higher += times * torch.stack([square.sum(1), square.mul_(e).sum(1)]).double().sum(1)
+        return torch.cat([linear[None], higher])
 
 
 def median_distance(y: Tensor, most: int = 1000) -> float:
