@@ -21,15 +21,13 @@ from common.evaluation.features import Features
 from common.records import Score
 
 UNIT = "squared units"  # of the features, which have no name
-ROWS, BLOCK = 2000, 256  # examples, and columns of their products, at a time
 
 
 class Moments:
     """Mean and covariance of features that come in batches, in float64.
 
     How they are cut into batches, and in which order they come, changes nothing but the last digits. Sums of squares
-    are taken about the mean (Chan, Golub & LeVeque 1983), so that a mean far from zero costs no digits either. They are
-    symmetric: blocks on and above the diagonal are computed, and the others copied when the covariance is asked for.
+    are taken about the mean (Chan, Golub & LeVeque 1983), so that a mean far from zero costs no digits either.
 
     Args:
         network: name of what made the features; moments of different networks do not compare.
@@ -39,7 +37,7 @@ class Moments:
         self.network = network
         self.n = 0
         self._mean = torch.zeros(0, dtype=torch.float64)
-        self._scatter = torch.zeros(0, 0, dtype=torch.float64)  # sum of (x - mean)(x - mean)^T, upper blocks
+        self._scatter = torch.zeros(0, 0, dtype=torch.float64)  # sum of (x - mean)(x - mean)^T
 
     def add(self, features: Tensor) -> "Moments":
         """Take in features (B, d); B may be anything, 0 too.
@@ -54,20 +52,17 @@ class Moments:
         if len(features) == 0:
             return self
         x = features.detach().to("cpu", torch.float64)
+        if not x.isfinite().all():
+            raise DataError("a feature is not a finite number: look at what made the samples.")
         mean = x.mean(0)
-        if not mean.isfinite().all() and len(bad := (~x.isfinite()).any(1).nonzero()):  # one shows in its column's mean
-            where = f"example {self.n + int(bad[0]):,}, counted from 0"
-            raise DataError(f"a feature is not a finite number ({where}): look at what made the samples.")
+        centred = x - mean
+        scatter = centred.T @ centred
         if self.n == 0:
-            self._mean, self._scatter = torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean))
+            self.n, self._mean, self._scatter = len(x), mean, scatter
+            return self
         n = self.n + len(x)
         step = mean - self._mean
-        for part in torch.split(x, ROWS):
-            centred = part - mean
-            for start in range(0, len(mean), BLOCK):
-                block = slice(start, start + BLOCK)
-                self._scatter[block, start:].addmm_(centred[:, block].T, centred[:, start:])
-        self._scatter.addr_(step, step, alpha=self.n * len(x) / n)
+        self._scatter = self._scatter + scatter + torch.outer(step, step) * (self.n * len(x) / n)
         self._mean = self._mean + step * (len(x) / n)
         self.n = n
         return self
@@ -87,10 +82,7 @@ class Moments:
         """(d, d) float64, unbiased: the scatter over n - 1."""
         if self.n < 2:
             raise DataError(f"a covariance needs at least 2 examples; there are {self.n}.")
-        covariance = self._scatter / (self.n - 1)
-        for start in range(BLOCK, self.dims, BLOCK):
-            covariance[start : start + BLOCK, :start] = covariance[:start, start : start + BLOCK].T
-        return covariance
+        return self._scatter / (self.n - 1)
 
     def __repr__(self) -> str:
         return f"Moments({self.network or 'unnamed features'}, n={self.n:,}, d={self.dims})"

@@ -53,30 +53,6 @@ def test_moments_of_float32_features_far_from_zero_are_exact() -> None:
     torch.testing.assert_close(found.covariance, torch.from_numpy(np.cov(x.double().numpy().T)), rtol=1e-10, atol=0)
 
 
-@pytest.mark.parametrize("d", [1, 3, 4, 7])
-def test_half_of_a_symmetric_product_is_all_of_it(d: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of three columns, five examples at a time: the last are smaller, and below the diagonal all are copies."""
-    monkeypatch.setattr(frechet, "BLOCK", 3)
-    monkeypatch.setattr(frechet, "ROWS", 5)
-    x = normal(17, d) + 2
-    found = Moments().add(x[:11]).add(x[11:])
-    torch.testing.assert_close(found.mean, x.mean(0), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(found.covariance, torch.cov(x.T).reshape(d, d), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(found.covariance, found.covariance.T, rtol=1e-14, atol=1e-14)
-
-
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_what_is_not_a_number_is_found_and_leaves_nothing_behind(bad: float) -> None:
-    x = normal(9, 4)
-    found = Moments().add(x[:5])
-    spoilt = x[5:].clone()
-    spoilt[2, 1], spoilt[3, 1], spoilt[3, 3] = bad, -bad, bad
-    with pytest.raises(DataError, match="not a finite number \\(example 7, counted from 0\\): look at what made"):
-        found.add(spoilt)
-    assert found.n == 5
-    torch.testing.assert_close(found.add(x[5:]).covariance, torch.cov(x.T), rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("features", "message"),
     [
