@@ -20,7 +20,8 @@ from tests.cluster import slurm, toys
 
 OURS = "referee run --on slurm, queued and collected"
 PYTHON, TRUE = "the scheduler alone: Python and its imports", "the scheduler alone: true"
-IMPORTS = "import submitit, torch, torch._dynamo, common.experiment, referee.scheduling"  # an optimiser brings _dynamo
+IMPORTS = "import submitit, torch, torch._dynamo, common.experiment, referee.runs.scheduling"
+"""What a job imports; _dynamo is what an optimiser brings."""
 WHY = "The runs' own work, and that of the command, take the processors from each other."
 
 

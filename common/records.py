@@ -7,7 +7,7 @@ A finished run is a folder:
     metrics.jsonl          the learning curve, one JSON object a line; no clocks in it
     examples.safetensors   per-example values of the scores, so that two runs can be compared pairwise
     samples.png            what the model makes
-    memory.json            the most memory that it needed (`referee.memory`)
+    memory.json            the most memory that it needed (`referee.runs.memory`)
     weights.safetensors    the trained parameters
     trained.json           only while they are evaluated again: the record that they are from
 

@@ -566,7 +566,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
     except OSError as error:
-        from referee.planning import disk_is_full
+        from referee.runs.planning import disk_is_full
 
         if not disk_is_full(error):
             raise
@@ -608,7 +608,7 @@ def _dispatch(arguments: list[str]) -> int:
     options, rest = top.parse_known_args(arguments)
     if options.command == "run":
         if options.on is not None and not options.help:
-            from referee import scheduling
+            from referee.runs import scheduling
 
             options.typed = arguments
             return scheduling.run_command(options, rest)
@@ -616,20 +616,20 @@ def _dispatch(arguments: list[str]) -> int:
             raise UsageError("run: several papers at once are for --on slurm or --on local; name one here.")
         if given := [flag for flag in SCHEDULED if getattr(options, flag) not in (None, False)]:
             raise UsageError(f"run: --{given[0]} is for runs that are queued: give --on slurm or --on local with it.")
-        from referee import running
+        from referee.runs import running
 
         options.paper = options.papers[0] if options.papers else None
         return running.run_command(options, rest, top)
     if options.command == "cost":
-        from referee import cost
+        from referee.runs import cost
 
         return cost.cost_command(options, rest)
     if options.command == "runs":
-        from referee import runs
+        from referee.runs import calls
 
         if rest:
             raise UsageError(f"runs: unknown argument '{rest[0]}'.\nSee 'referee runs --help'.")
-        return runs.runs_command(options)
+        return calls.runs_command(options)
     if options.command is None and options.version:
         print(_versions())
         return FINE
@@ -646,11 +646,11 @@ def _dispatch(arguments: list[str]) -> int:
 
         return forge.forge_command(options)
     if options.command == "fetch":
-        from referee import fetching
+        from referee.runs import fetching
 
         return fetching.fetch_command(options)
     if options.command == "probe":
-        from referee import running
+        from referee.runs import running
 
         return running.probe_command(options)
     if options.command == "evaluate":
@@ -658,7 +658,7 @@ def _dispatch(arguments: list[str]) -> int:
 
         return evaluating.evaluate_command(options)
     if options.command == "demo":
-        from referee import running
+        from referee.runs import running
 
         return running.demo_command(options)
     if options.command == "verdicts":

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from referee.cli import parser
-from referee.planning import parse_seeds
 from referee.project import UsageError
-from referee.scheduling import parse_minutes
+from referee.runs.planning import parse_seeds
+from referee.runs.scheduling import parse_minutes
 
 ROOT = Path(__file__).parents[1]
 GUIDES = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("cluster", "gpu_runner")}

@@ -6,7 +6,7 @@ import re
 import signal
 from pathlib import Path
 
-from referee.locks import is_locked, lock_file
+from referee.runs.locks import is_locked, lock_file
 from tests.cluster.conftest import bits, wait_for
 
 
@@ -96,7 +96,7 @@ def test_jobs_whose_dispatcher_was_killed_are_seen_and_can_be_cancelled(reposito
     dispatchers = [
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.read_bytes().split(b"\0")[1:4] == [b"-m", b"referee.scheduling", str(call).encode()]
+        if path.read_bytes().split(b"\0")[1:4] == [b"-m", b"referee.runs.scheduling", str(call).encode()]
     ]
     os.kill(*dispatchers, signal.SIGKILL)
     wait_for(lambda: not is_locked(call / "dispatcher"))

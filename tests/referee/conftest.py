@@ -180,7 +180,7 @@ def there(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert spec.loader is not None
         loaded = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, "toy_under_test", loaded)  # dataclasses look their module up
-        monkeypatch.setattr("referee.running.cores", lambda: 1)  # no other process could import it
+        monkeypatch.setattr("referee.runs.running.cores", lambda: 1)  # no other process could import it
         spec.loader.exec_module(loaded)
         return loaded
 

@@ -15,9 +15,10 @@ import pytest
 from common import probes
 from common.errors import NonFiniteError, UserError
 from common.records import Record
-from referee import cli, running
+from referee import cli
 from referee.cli import main
 from referee.project import Project, find_root
+from referee.runs import running
 
 MakeRecord = Callable[..., Record]
 Capture = pytest.CaptureFixture[str]

@@ -32,8 +32,8 @@ from typing import Any, Literal
 
 from common.errors import RecordError, UserError, nearest
 from common.records import Record, write_text
-from referee.locks import is_locked, is_occupied
 from referee.project import UsageError, find_root
+from referee.runs.locks import is_locked, is_occupied
 from referee.words import number_of
 
 CALLS = ".calls"

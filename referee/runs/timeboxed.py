@@ -1,6 +1,6 @@
 """Runs of several papers, one after the other, within a budget of time: for a machine that is lent for some minutes.
 
-    python -m referee.timeboxed --seconds 540 --out OUT ddpm/paper vae/paper/vae-z20,vae-z2 iwae/paper
+    python -m referee.runs.timeboxed --seconds 540 --out OUT ddpm/paper vae/paper/vae-z20,vae-z2 iwae/paper
 
 Needs torch, numpy, safetensors, tqdm and matplotlib, and nothing else of this project's environment. When the time is
 up, the run at hand saves and stops. What came out is packed into two archives, whose paths begin with `runs/`:
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from referee.memory import noting_memory
 from referee.project import Project, UsageError, find_project, find_root
+from referee.runs.memory import noting_memory
 from referee.words import number_of
 
 
@@ -35,7 +35,9 @@ class TimeIsUp(UserError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status: 0 when every run has finished, 3 when the time did not suffice for all."""
-    parser = argparse.ArgumentParser(prog="python -m referee.timeboxed", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m referee.runs.timeboxed", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("runs", nargs="+", metavar="PAPER/PRESET[/RUN,...]", help="in this order")
     parser.add_argument("--seconds", type=float, required=True, help="for everything, packing left aside")
     parser.add_argument("--out", type=Path, required=True, help="folder for the archives")

@@ -3,7 +3,7 @@
 submitit hands them over: to SLURM, or to processes of this machine. Each job carries out one run of one seed by
 `common.experiment.execute`, like `referee run` does. Asked to make room (SIGTERM), or at the end of its time (SIGUSR1),
 it lets training save, has itself queued again, and continues from there, so that it ends with the same bits as if it
-had never been asked. `referee.runs` has what a call leaves on the disk, and judges what became of it.
+had never been asked. `referee.runs.calls` has what a call leaves on the disk, and judges what became of it.
 """
 
 import argparse
@@ -29,15 +29,26 @@ from typing import TYPE_CHECKING, Any
 from common.digest import code_digest
 from common.errors import ProcessError, UserError
 from common.records import Record, write_text
-from referee import cost
-from referee.fetching import absent
-from referee.locks import LOCKS, alone_in, alone_with
-from referee.memory import noting_memory
-from referee.planning import Task, parse_seeds, plan
 from referee.project import Project, UsageError, find_project, find_root, paper_names
-from referee.running import ASIDE, let_go, put_aside
-from referee.runs import LEFT, Call, Entry, Resources, all_calls, calls_folder, finished, queue, states, watch_and_tell
-from referee.side_by_side import cores
+from referee.runs import cost
+from referee.runs.calls import (
+    LEFT,
+    Call,
+    Entry,
+    Resources,
+    all_calls,
+    calls_folder,
+    finished,
+    queue,
+    states,
+    watch_and_tell,
+)
+from referee.runs.fetching import absent
+from referee.runs.locks import LOCKS, alone_in, alone_with
+from referee.runs.memory import noting_memory
+from referee.runs.planning import Task, parse_seeds, plan
+from referee.runs.running import ASIDE, let_go, put_aside
+from referee.runs.side_by_side import cores
 from referee.words import number_of
 
 if TYPE_CHECKING:
@@ -619,7 +630,7 @@ def _start_dispatcher(call: Call) -> None:
     call.dispatcher.touch()
     with open(call.folder / "dispatcher.log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "referee.scheduling", str(call.folder)],
+            [sys.executable, "-m", "referee.runs.scheduling", str(call.folder)],
             cwd=call.root,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -691,6 +702,6 @@ def _note_ended(call: Call, ended: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    from referee import scheduling  # under its own name, by which the jobs find what is in it
+    from referee.runs import scheduling  # under its own name, by which the jobs find what is in it
 
     scheduling.dispatch(Call.load(Path(sys.argv[1]).resolve(), find_root()))

@@ -15,14 +15,14 @@ from common.data import names as data_sets
 from common.data.splits import content_digest
 from common.downloads import Unavailable
 from common.records import Record
-from referee import fetching, scheduling
 from referee.cli import main, parser
-from referee.fetching import Need, absent, needs
 from referee.project import Project, paper_names
+from referee.runs import fetching, scheduling
+from referee.runs.fetching import Need, absent, needs
 
 MakeRecord = Callable[..., Record]
 Capture = pytest.CaptureFixture[str]
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 PIXELS = np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4)
 
 

@@ -9,11 +9,11 @@ import types
 import pytest
 
 from common.records import Record
-from referee import cost
 from referee.cli import main
-from referee.cost import Cost, counted_up, hardware, known, measuring, summary
-from referee.memory import kept, noting_memory
-from referee.planning import plan
+from referee.runs import cost
+from referee.runs.cost import Cost, counted_up, hardware, known, measuring, summary
+from referee.runs.memory import kept, noting_memory
+from referee.runs.planning import plan
 
 
 def test_a_part_is_counted_up_to_the_whole():

@@ -16,12 +16,12 @@ import yaml
 
 from common.errors import ProcessError, UserError
 from common.training.stop import stop_signals
-from referee import scheduling
 from referee.cli import main
-from referee.locks import alone_in
 from referee.project import UsageError
-from referee.runs import Call, find_call, queue
-from referee.scheduling import Job, carry_out, parse_minutes
+from referee.runs import scheduling
+from referee.runs.calls import Call, find_call, queue
+from referee.runs.locks import alone_in
+from referee.runs.scheduling import Job, carry_out, parse_minutes
 
 RUN = ["run", "toy", "--preset", "laptop", "--on", "slurm", "--detach"]
 
@@ -114,7 +114,7 @@ call = max(Path("runs/.calls").glob("*/call.json")).parent.name
 Path({str(cluster / 'queue')!r}).write_text("".join(f"7_{{i}}|PENDING|referee-{{call}}|None\\n" for i in range(3)))
 """
     (cluster / "note.py").write_text(note)
-    here = {**os.environ, "PYTHONPATH": str(Path(scheduling.__file__).parents[1])}
+    here = {**os.environ, "PYTHONPATH": str(Path(scheduling.__file__).parents[2])}
     command = [sys.executable, "-m", "referee", *RUN]
     both = [subprocess.Popen(command, cwd=there, env=here, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [each.communicate(timeout=120)[1] for each in both]

@@ -12,8 +12,8 @@ import pytest
 
 from common.errors import UserError
 from referee.project import find_project, find_root
-from referee.running import run
-from referee.side_by_side import Stopped, cores, side_by_side
+from referee.runs.running import run
+from referee.runs.side_by_side import Stopped, cores, side_by_side
 
 
 def go(work, tasks, jobs=2, finished=lambda name, result: None):
@@ -85,7 +85,7 @@ def test_a_process_that_is_stopped_outside_training_leaves_no_semaphore_behind(t
     script.write_text("""
 import multiprocessing, os, signal, time
 from pathlib import Path
-from referee.side_by_side import Stopped, side_by_side
+from referee.runs.side_by_side import Stopped, side_by_side
 
 def work(ready):
     lock = multiprocessing.RLock()  # as a progress bar has

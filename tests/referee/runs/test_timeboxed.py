@@ -9,7 +9,7 @@ import time
 import pytest
 
 from referee.project import find_root, paper_names
-from referee.timeboxed import TimeIsUp, _at_most, main, run
+from referee.runs.timeboxed import TimeIsUp, _at_most, main, run
 
 
 def names(archive):
@@ -89,6 +89,6 @@ def test_it_needs_nothing_that_only_the_referee_needs():
     absent = "pydantic", "tyro", "yaml", "rich", "jinja2", "scipy", "sklearn", "nbformat", "IPython"
     code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
     papers = [f"projects.{paper}.{paper}" for paper in paper_names(find_root())]
-    code += f"import referee.timeboxed, {', '.join(papers)}\n"
+    code += f"import referee.runs.timeboxed, {', '.join(papers)}\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

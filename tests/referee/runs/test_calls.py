@@ -12,11 +12,11 @@ import time
 import pytest
 
 from common.records import Record, Score
-from referee import runs
 from referee.cli import main
-from referee.locks import Occupied, alone_in, is_occupied, lock_file
 from referee.project import UsageError
-from referee.runs import Call, Entry, Resources, doing, find_call, last_lines, span, states
+from referee.runs import calls
+from referee.runs.calls import Call, Entry, Resources, doing, find_call, last_lines, span, states
+from referee.runs.locks import Occupied, alone_in, is_occupied, lock_file
 
 CONFIG = {"k": 1, "seed": 0}
 
@@ -193,7 +193,7 @@ def test_what_the_schedulers_own_command_cancelled_is_not_called_failed(call, mo
         "by the scheduler",
     ]
     finish(call.root, "c")
-    monkeypatch.setattr(runs, "queue", lambda: held)
+    monkeypatch.setattr(calls, "queue", lambda: held)
     assert main(["runs", "collect"]) == 1  # nobody asked for it here
     said = capsys.readouterr().out
     assert "– toy laptop a: cancelled, by the scheduler; what it had done is saved" in said
@@ -220,12 +220,12 @@ def test_the_queue_is_read_by_name_and_place(monkeypatch, tmp_path):
     squeue.write_text(f"#!/bin/sh\ncat {tmp_path}/rows\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert runs.queue() == {
+    assert calls.queue() == {
         name: {0: "RUNNING", 12: "PENDING Resources", 2: "CANCELLED"},
         "referee-x": {0: "PENDING"},
     }
     squeue.write_text("#!/bin/sh\nexit 1\n")
-    assert runs.queue() is None
+    assert calls.queue() is None
 
 
 # -- The command -------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_collecting_says_what_is_done_and_what_is_not_as_often_as_one_likes(call
         finish(call.root, name)
     log(call, 1, "referee: no.\n")
     held = {call.job_name: {2: "RUNNING", 3: "PENDING"}}
-    monkeypatch.setattr(runs, "queue", lambda: held)
+    monkeypatch.setattr(calls, "queue", lambda: held)
     before = {path: path.read_bytes() for path in call.root.rglob("*") if path.is_file()}
     for _ in range(2):
         assert main(["runs", "collect"]) == 1
@@ -255,7 +255,7 @@ def test_collecting_says_what_is_done_and_what_is_not_as_often_as_one_likes(call
 
 
 def test_calls_are_listed_for_people_and_programs(call, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "queue", lambda: {call.job_name: {0: "PENDING Priority"}})
+    monkeypatch.setattr(calls, "queue", lambda: {call.job_name: {0: "PENDING Priority"}})
     assert main(["runs"]) == 0
     assert "1 queued, 4 failed" in capsys.readouterr().out
     assert main(["runs", "--format", "json"]) == 0
@@ -270,7 +270,7 @@ def test_calls_are_listed_for_people_and_programs(call, monkeypatch, capsys):
 
 
 def test_a_call_that_cannot_be_read_does_not_hide_the_others(call, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "queue", dict)
+    monkeypatch.setattr(calls, "queue", dict)
     other = call.folder.with_name("20270109-101500-aaaa")
     other.mkdir()
     (other / "call.json").write_text("{")
@@ -292,8 +292,8 @@ def test_watching_prints_a_line_for_each_change_and_ends(call, monkeypatch, caps
             finish(call.root, "b")
         return held
 
-    monkeypatch.setattr(runs, "queue", queue)
-    monkeypatch.setattr(runs.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(calls, "queue", queue)
+    monkeypatch.setattr(calls.time, "sleep", lambda seconds: None)
     log(call, 1, "")
     assert main(["runs", "watch"]) == 0
     said = capsys.readouterr().out
@@ -303,21 +303,21 @@ def test_watching_prints_a_line_for_each_change_and_ends(call, monkeypatch, caps
 
 
 def test_a_record_that_a_shared_disk_shows_late_is_waited_for(call, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "queue", dict)
+    monkeypatch.setattr(calls, "queue", dict)
     for name in ("a", "b", "c", "old"):
         finish(call.root, name)
-    monkeypatch.setattr(runs.time, "sleep", lambda seconds: finish(call.root, "d"))
+    monkeypatch.setattr(calls.time, "sleep", lambda seconds: finish(call.root, "d"))
     assert main(["runs", "watch"]) == 0
     assert "4 done, 1 reused" in capsys.readouterr().out
 
 
 def test_ctrl_c_leaves_the_jobs_and_says_how_to_go_on(call, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "queue", lambda: {call.job_name: {0: "RUNNING"}})
+    monkeypatch.setattr(calls, "queue", lambda: {call.job_name: {0: "RUNNING"}})
 
     def stop(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs.time, "sleep", stop)
+    monkeypatch.setattr(calls.time, "sleep", stop)
     assert main(["runs", "watch"]) == 130
     said = capsys.readouterr().err
     assert f"referee runs watch {call.name}" in said
@@ -330,7 +330,7 @@ def test_looking_needs_neither_torch_nor_the_scheduler(call):
     done = subprocess.run([sys.executable, "-c", look], cwd=call.root, capture_output=True, text=True, check=True)
     assert "5 failed" in done.stdout or "4 unknown" in done.stdout  # where SLURM is, or is not
     loaded = done.stdout.splitlines()[-1]
-    assert "'referee.runs'" in loaded
+    assert "'referee.runs.calls'" in loaded
     assert not {"'torch'", "'submitit'", "'pydantic'"} & set(loaded.strip("[]").split(", "))
 
 

@@ -14,12 +14,12 @@ from typing import Any, TextIO
 
 from common.errors import DataError, UserError, nearest
 from common.records import Record, folder_seed, results
-from referee.locks import alone_in
-from referee.memory import KEPT, noting_memory
-from referee.planning import Task, naming, parse_seeds, plan
-from referee.planning import folder as folder_of
 from referee.project import Project, UsageError, find_project, find_root, paper_names
-from referee.side_by_side import cores, side_by_side
+from referee.runs.locks import alone_in
+from referee.runs.memory import KEPT, noting_memory
+from referee.runs.planning import Task, naming, parse_seeds, plan
+from referee.runs.planning import folder as folder_of
+from referee.runs.side_by_side import cores, side_by_side
 from referee.words import number_of
 
 PUBLISHED = ("record.json", "config.json", "metrics.jsonl", "examples.safetensors", KEPT)  # and pictures

@@ -28,10 +28,10 @@ from common import records
 from common.digest import code_digest
 from common.errors import RecordError, UserError
 from common.records import Record, write_text
-from referee.memory import gpu_mb, kept, peak_mb
-from referee.planning import Task, parse_seeds, plan
 from referee.project import Project, UsageError, find_project, find_root, paper_names
-from referee.runs import BAR, span
+from referee.runs.calls import BAR, span
+from referee.runs.memory import gpu_mb, kept, peak_mb
+from referee.runs.planning import Task, parse_seeds, plan
 from referee.words import number_of
 
 TRIALS = "runs/.trials"
@@ -229,7 +229,7 @@ def trial(root: Path, task: Task, overrides: Sequence[str], *, seconds: float, d
             "device": device,
         }
         with open(Path(folder) / "log", "w+", encoding="utf-8", errors="replace") as log:
-            command = [sys.executable, "-m", "referee.cost", json.dumps(asked)]
+            command = [sys.executable, "-m", "referee.runs.cost", json.dumps(asked)]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             try:
                 done = subprocess.run(
@@ -325,7 +325,7 @@ def _try(asked: Mapping[str, Any]) -> None:
     from common.experiment import execute
     from common.training import pick_device
     from common.training.stop import Interrupted
-    from referee.timeboxed import TimeIsUp, _at_most
+    from referee.runs.timeboxed import TimeIsUp, _at_most
 
     root = find_root()
     project = find_project(root, asked["project"])
