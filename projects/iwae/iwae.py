@@ -29,6 +29,7 @@ from common.data import Batches, Binarise, Data, Split, load
 from common.distributions import bernoulli_log_prob, normal_log_prob, standard_normal_log_prob
 from common.errors import ConfigError
 from common.evaluation.likelihood import importance_log_likelihood, log_mean_exp, mean_score
+from common.evaluation.shards import by_batch
 from common.experiment import Run
 from common.records import Score
 from common.training import State, fit, place, sgd_step
@@ -249,15 +250,20 @@ def evaluate(config: Config, model: IWAE, run: Run) -> list[Score]:
     # Grey test sets are binarised by a generator of their own: every run of every seed is scored on the same bits.
     x, _ = Binarise(data.levels).encode(data.test.x.flatten(1), torch.Generator().manual_seed(0))
     x = x[: config.eval_examples].to(run.device)
-    generator = torch.Generator(run.device).manual_seed(config.seed + 1)
-    log_p = importance_log_likelihood(
-        model.log_weights, x, k=config.eval_k, generator=generator, progress="evaluate" if run.progress else ""
-    )
+
+    def log_likelihood(x_BD: Tensor, generator: torch.Generator) -> Tensor:
+        return importance_log_likelihood(model.log_weights, x_BD, k=config.eval_k, generator=generator)
+
+    def posterior_means(x_BD: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.cat(model.posterior_means(x_BD, generator=generator), 1)
+
+    progress = "evaluate" if run.progress else ""
+    log_p = by_batch(log_likelihood, x, batch_size=100, seed=config.seed + 1, progress=progress)
     run.examples["nll"] = -log_p
     which = {"dynamic_mnist": "dynamically binarised MNIST", "binarized_mnist": "static binarised MNIST"}
     protocol = f"{which.get(config.dataset, config.dataset)}, L_{config.eval_k}, {len(x)} test examples"
     nll = mean_score(-log_p, "nll", unit="nats", kind="bound", split="test", protocol=protocol)
-    means = model.posterior_means(x, generator=generator)
+    means = list(by_batch(posterior_means, x, batch_size=100, seed=config.seed + 2).split(config.stochastic, 1))
     counts = active_units(means)
     rule = f"Cov_x(E[u]) > 0.01, {len(x)} test examples"
     if len(counts) == 1:  # of these examples the count is known exactly

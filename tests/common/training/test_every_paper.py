@@ -14,7 +14,6 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("every_paper.py")
 
 UNDIVIDED = {
-    "iwae": "its published bounds are of one stream of noise: to be evaluated again, an hour, before it is divided",
     "evaluation_pitfalls": "what it measures is mostly metrics of whole samples, of which every process does all",
 }
 """Papers whose `evaluate` deals nothing out, and why."""
