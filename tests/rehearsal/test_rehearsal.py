@@ -37,7 +37,9 @@ def test_grades_say_what_was_late_and_what_did_not_come(played: Stage) -> None:
 
 def test_the_tutorial_tells_what_happens(played: Stage) -> None:
     told = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    assert told == tutorial(played), "write it anew: python -m tests.rehearsal --write docs/tutorial.md"
+    # Of the files that a resubmission changes, memory.json is one or not: a run needs the same megabytes, or others.
+    told, now = (re.sub(r"(v1 → v2), \d+ files", r"\1, some files", text) for text in (told, tutorial(played)))
+    assert told == now, "write it anew: python -m tests.rehearsal --write docs/tutorial.md"
 
 
 def test_what_differs_from_day_to_day_is_not_told(played: Stage) -> None:
